@@ -1,0 +1,124 @@
+"""The pools of an application: one async per event loop, one blocking per process.
+
+Both open on first use and check the schema's version then. A statement runs in autocommit; a
+caller that needs a transaction borrows a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import psycopg
+import psycopg_pool
+
+from holdfast.storage.connect import complete_dsn, connect_async, connect_sync
+from holdfast.storage.failures import translated
+from holdfast.storage.migrate import expect_version, installed_version
+from holdfast.storage.query import Query, R, Row, run_async, run_sync
+
+_TIMEOUT_S = 10.0
+
+
+class Database:
+    """An async pool that opens itself on first use; bound to one event loop."""
+
+    def __init__(self, dsn: str, schema: str, *, max_size: int = 10) -> None:
+        self.dsn = dsn
+        self.schema = schema
+        self._max_size = max_size
+        self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
+
+    async def open(self) -> None:
+        """Connects and checks the schema; raises at once when either is wrong."""
+        if self._pool is not None:
+            return
+        with translated(self.schema):
+            # Probed by a plain connection: a pool would retry in the background for its whole
+            # timeout and then say only that it timed out.
+            async with await connect_async(self.dsn) as conn:
+                expect_version(await run_async(conn, installed_version(), self.schema), self.schema)
+            pool = psycopg_pool.AsyncConnectionPool(
+                complete_dsn(self.dsn),
+                kwargs={"autocommit": True},
+                min_size=0,
+                max_size=self._max_size,
+                timeout=_TIMEOUT_S,
+                open=False,
+                check=psycopg_pool.AsyncConnectionPool.check_connection,
+            )
+            await pool.open()
+        self._pool = pool
+
+    async def close(self) -> None:
+        """Closes every connection; the next use opens again."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    async def run(self, query: Query[R]) -> R:
+        """Runs one query in a transaction of its own."""
+        async with self.connection() as conn:
+            return await run_async(conn, query, self.schema)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Row]]:
+        """Lends a connection; the driver's errors come out as ours."""
+        await self.open()
+        assert self._pool is not None
+        with translated(self.schema):
+            async with self._pool.connection() as conn:
+                yield conn
+
+
+class BlockingDatabase:
+    """A blocking pool that opens itself on first use; usable from any thread."""
+
+    def __init__(self, dsn: str, schema: str, *, max_size: int = 10) -> None:
+        self.dsn = dsn
+        self.schema = schema
+        self._max_size = max_size
+        self._pool: psycopg_pool.ConnectionPool[psycopg.Connection[Row]] | None = None
+
+    def open(self) -> None:
+        """Connects and checks the schema; raises at once when either is wrong."""
+        if self._pool is not None:
+            return
+        with translated(self.schema):
+            with connect_sync(self.dsn) as conn:
+                expect_version(run_sync(conn, installed_version(), self.schema), self.schema)
+            pool = psycopg_pool.ConnectionPool(
+                complete_dsn(self.dsn),
+                kwargs={"autocommit": True},
+                min_size=0,
+                max_size=self._max_size,
+                timeout=_TIMEOUT_S,
+                open=False,
+                check=psycopg_pool.ConnectionPool.check_connection,
+            )
+            pool.open()
+        self._pool = pool
+
+    def close(self) -> None:
+        """Closes every connection; the next use opens again."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def run(self, query: Query[R]) -> R:
+        """Runs one query in a transaction of its own."""
+        with self.connection() as conn:
+            return run_sync(conn, query, self.schema)
+
+    def run_all(self, queries: Sequence[Query[R]]) -> list[R]:
+        """Runs several queries, one after the other, on one connection."""
+        with self.connection() as conn:
+            return [run_sync(conn, query, self.schema) for query in queries]
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Row]]:
+        """Lends a connection; the driver's errors come out as ours."""
+        self.open()
+        assert self._pool is not None
+        with translated(self.schema), self._pool.connection() as conn:
+            yield conn

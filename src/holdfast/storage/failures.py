@@ -1,0 +1,98 @@
+"""Database errors as errors of ours: mapped by SQLSTATE in one place, the cause kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import psycopg_pool
+
+from holdfast.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    HoldfastError,
+    InvalidArguments,
+    SchemaMissing,
+    UnknownName,
+)
+
+CONNECTION_ERRORS: tuple[type[Exception], ...] = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg_pool.PoolTimeout,
+    psycopg_pool.PoolClosed,
+    OSError,
+    DatabaseUnavailable,
+)
+
+_CONNECTION_CLASSES = ("08", "57P", "53")
+_MISSING = {"42P01", "42883", "3F000", "42P02"}
+_VALUE_CLASSES = ("22", "23")
+
+
+def is_connection_loss(error: BaseException) -> bool:
+    """True when the statement may or may not have been carried out and can be sent again."""
+    if isinstance(error, DatabaseUnavailable):
+        return True
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return error.sqlstate.startswith(_CONNECTION_CLASSES)
+    return isinstance(error, CONNECTION_ERRORS)
+
+
+def is_transient(error: BaseException) -> bool:
+    """True for a deadlock, a serialisation failure or a timeout: the same again may succeed."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state in {"40001", "40P01", "55P03", "57014"}
+
+
+def is_refusal(error: BaseException) -> bool:
+    """True when the server's machine answered that no server runs, or that it is starting.
+
+    A refusal is an answer: nobody else can use that server either, so no rescue can happen there.
+    Silence is not.
+    """
+    text = str(error)
+    return any(
+        sign in text
+        for sign in (
+            "Connection refused",
+            "No such file or directory",
+            "the database system is starting up",
+            "the database system is shutting down",
+            "the database system is in recovery mode",
+        )
+    )
+
+
+def translate(error: Exception, schema: str) -> HoldfastError:
+    """Returns the error of ours for an error of the driver."""
+    if isinstance(error, HoldfastError):
+        return error
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    diagnosis = error.diag if isinstance(error, psycopg.Error) else None
+    message = (diagnosis.message_primary if diagnosis else None) or str(error).strip()
+    hint = (diagnosis.message_hint if diagnosis else None) or ""
+    if state == "HF102":
+        return UnknownName(message, hint)
+    if state in _MISSING:
+        return SchemaMissing(
+            f"schema {schema!r} is not installed in this database ({message})",
+            f"Run `holdfast db migrate --schema {schema}` (or set HOLDFAST_SCHEMA).",
+        )
+    if is_connection_loss(error):
+        return DatabaseUnavailable(f"the database cannot be used: {message}", None, state)
+    if state is not None and state.startswith(_VALUE_CLASSES):
+        return InvalidArguments(
+            f"the database refused a value: {message}", hint or "Nothing was stored."
+        )
+    return DatabaseError(message, hint, state)
+
+
+@contextmanager
+def translated(schema: str) -> Iterator[None]:
+    """Turns the driver's errors into errors of ours; the original is the cause."""
+    try:
+        yield
+    except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed, OSError) as error:
+        raise translate(error, schema) from error

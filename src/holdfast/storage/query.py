@@ -1,0 +1,79 @@
+"""A database operation as a value, and the only two places that touch a cursor.
+
+A pure function returns a `Query[R]`: statement, parameters, row decoder. `run_async` and `run_sync`
+run it. So the async and the sync side share one definition and no operation is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import psycopg
+
+from holdfast.storage.statements import statement
+
+R = TypeVar("R")
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[R]):
+    """One statement with its parameters; `decode` turns the rows into the result."""
+
+    name: str
+    decode: Callable[[Sequence[Row]], R]
+    params: Mapping[str, object] = field(default_factory=dict)
+    prepare: bool = False
+
+
+async def run_async(
+    conn: psycopg.AsyncConnection[Row], query: Query[R], schema: str
+) -> R:
+    """Runs one query: one statement, one round trip; the caller owns the transaction."""
+    cursor = await conn.execute(
+        statement(query.name, schema), query.params, prepare=query.prepare or None
+    )
+    return query.decode(await cursor.fetchall() if cursor.description else [])
+
+
+def run_sync(conn: psycopg.Connection[Row], query: Query[R], schema: str) -> R:
+    """Runs one query: one statement, one round trip; the caller owns the transaction."""
+    cursor = conn.execute(
+        statement(query.name, schema), query.params, prepare=query.prepare or None
+    )
+    return query.decode(cursor.fetchall() if cursor.description else [])
+
+
+async def run_pipeline(
+    conn: psycopg.AsyncConnection[Row], queries: Sequence[Query[Any]], schema: str
+) -> list[Any]:
+    """Runs several queries in one round trip and one transaction: all of them or none.
+
+    Needs an autocommit connection: between two syncs of a pipeline the server has one implicit
+    transaction.
+    """
+    if len(queries) == 1:
+        return [await run_async(conn, queries[0], schema)]
+    cursors = []
+    async with conn.pipeline():
+        for query in queries:
+            cursor = conn.cursor()
+            await cursor.execute(
+                statement(query.name, schema), query.params, prepare=query.prepare or None
+            )
+            cursors.append(cursor)
+    return [
+        query.decode(await cursor.fetchall() if cursor.description else [])
+        for query, cursor in zip(queries, cursors, strict=True)
+    ]
+
+
+def nothing(rows: Sequence[Row]) -> None:
+    """Decodes a statement whose rows nobody needs."""
+
+
+def one_row(rows: Sequence[Row]) -> Row | None:
+    """Decodes to the first row, or None."""
+    return rows[0] if rows else None
