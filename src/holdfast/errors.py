@@ -167,7 +167,9 @@ class JobFailed(JobError):
     """The job was discarded: its last error is in the message."""
 
     code = "HF-302"
-    default_hint = "`holdfast jobs show ID` has every attempt; `holdfast jobs retry ID` runs it again."
+    default_hint = (
+        "`holdfast jobs show ID` has every attempt; `holdfast jobs retry ID` runs it again."
+    )
 
 
 class JobCancelled(JobError):
@@ -252,7 +254,7 @@ class EmbeddedServerError(HoldfastError):
     code = "HF-501"
 
 
-class Cancel(Exception):  # noqa: N818 - an instruction, not an error
+class Cancel(Exception):
     """Raised by a job function: end this job as `cancelled`; no further attempt."""
 
     def __init__(self, reason: str = "") -> None:
@@ -260,7 +262,7 @@ class Cancel(Exception):  # noqa: N818 - an instruction, not an error
         super().__init__(reason)
 
 
-class Discard(Exception):  # noqa: N818
+class Discard(Exception):
     """Raised by a job function: end this job as `discarded`; no further attempt."""
 
     def __init__(self, reason: str = "") -> None:
@@ -268,7 +270,7 @@ class Discard(Exception):  # noqa: N818
         super().__init__(reason)
 
 
-class Snooze(Exception):  # noqa: N818
+class Snooze(Exception):
     """Raised by a job function: run this job again after `seconds`; no attempt is charged."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:

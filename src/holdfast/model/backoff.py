@@ -32,8 +32,8 @@ _NEVER_RETRIED: Final = (Cancel, Discard, Snooze, DurabilityError)
 def default_delay(failure: int, jitter: float) -> float:
     """Return `15 + 2**failure` seconds ± 10 %, at most a day, for any number of failures.
 
-    >>> default_delay(1, 0.0), default_delay(4, -1.0), default_delay(10**9, 1.0)
-    (17.0, 27.9, 86400.0)
+    >>> default_delay(1, 0.0), default_delay(4, 0.0), default_delay(10**9, 1.0)
+    (17.0, 31.0, 86400.0)
     """
     # 2**17 s is more than a day: a larger exponent would only overflow.
     return _jittered(15.0 + 2.0 ** min(max(failure, 0), 17), jitter, cap=ONE_DAY_S)
@@ -91,7 +91,9 @@ class Retry:
         """Return the seconds to wait after the `failure`-th failure (1 is the first)."""
         cap = seconds(self.max_delay, field="Retry.max_delay")
         try:
-            grown = seconds(self.delay, field="Retry.delay") * self.factor ** max(failure - 1, 0)
+            # As floats: an int to the power of a large one would be computed to its last digit.
+            growth = float(self.factor) ** max(failure - 1, 0)
+            grown = seconds(self.delay, field="Retry.delay") * growth
         except OverflowError:
             grown = cap
         return _jittered(min(grown, cap), jitter, cap=cap)

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from holdfast.errors import HoldfastError, TooLarge, Undecodable, Unserialisable
 from holdfast.model import tagged, typed
 from holdfast.model.tagged import NotPlain, where
-from holdfast.model.text import error_line
+from holdfast.model.text import error_line, type_name
 
 MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 SPILL_BYTES: Final = 256 * 1024
@@ -71,7 +71,7 @@ def encode(value: object, adapter: TypeAdapter[object] | None) -> Encoded:
     except HoldfastError:
         raise
     except Exception as error:
-        kind = type(value).__qualname__
+        kind = type_name(value)
         message = f"a value cannot be stored: {kind} at $: {error_line(error)}"
         raise Unserialisable(message, typed.HINT) from error
     return _packed(data, codec)
@@ -148,7 +148,7 @@ def _dump(value: object, adapter: TypeAdapter[object] | None) -> tuple[bytes, in
         return tagged.dump(value), TAGGED
     except NotPlain as found:
         if adapter is None:
-            message = f"a value cannot be stored: {found.kind.__qualname__} at {where(found.path)}"
+            message = f"a value cannot be stored: {found.kind_name} at {where(found.path)}"
             raise Unserialisable(message, typed.HINT) from None
         return typed.dump(value, adapter, found)
 

@@ -4,7 +4,8 @@ A false alarm stops a job for a person, so only what is certain counts: the cont
 models, dataclasses and enums; of any other object just the name of its type (a client or a
 connection is a new object in each process). Names of types go without their module, which is
 `__main__` in one process and `jobs` in the next. No `hash()`, `id()` or `repr()` of a user's
-object takes part. Equal tokens mean equal inputs; each is prefixed by kind and length.
+object takes part. A token says what kind it is and where
+it ends, so that ["ab"] and ["a", "b"] differ.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from holdfast.model.text import type_name
+
 MAX_DEPTH: Final = 64
 _VERSION: Final = b"holdfast.inputs.1"
 
@@ -32,8 +35,8 @@ def fingerprint(args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
     """Return 16 bytes that are the same in every process for the same inputs; never raises.
 
     The order of dicts and sets does not count; 1, 1.0, True and "1" differ. Below 64 levels only
-    types count. A dataclass's fields count when they do for `==`; one that raises counts as unreadable. (An exception that is not
-    an `Exception`, such as an interruption of the thread, passes.)
+    types count. A dataclass's fields count when they do for `==`; a field that raises counts as
+    unreadable. (What is not an `Exception`, such as an interruption of the thread, passes.)
 
     >>> fingerprint(({"a": 1, "b": 2},), {}) == fingerprint(({"b": 2, "a": 1},), {})
     True
@@ -111,16 +114,17 @@ class _Tokens:
 
     def sequence(self, value: Any, depth: int) -> bytes:
         iterate = tuple.__iter__ if issubclass(type(value), tuple) else list.__iter__
-        return _digest(self.of(item, depth) for item in iterate(value))
+        return _digest([self.of(item, depth) for item in iterate(value)])
 
     def mapping(self, value: Any, depth: int) -> bytes:
+        of = self.of
         return _digest(
-            sorted(self.of(key, depth) + self.of(item, depth) for key, item in dict.items(value))
+            sorted([of(key, depth) + of(item, depth) for key, item in dict.items(value)])
         )
 
     def unordered(self, value: Any, depth: int) -> bytes:
         iterate = set.__iter__ if issubclass(type(value), set) else frozenset.__iter__
-        return _digest(sorted(self.of(item, depth) for item in iterate(value)))
+        return _digest(sorted([self.of(item, depth) for item in iterate(value)]))
 
 
 _CONTAINERS: Final[dict[type, Callable[[_Tokens, Any, int], bytes]]] = {
@@ -133,29 +137,27 @@ _CONTAINERS: Final[dict[type, Callable[[_Tokens, Any, int], bytes]]] = {
 
 
 def _token(label: bytes, *parts: bytes) -> bytes:
-    return b"%s(%s)" % (label, b"".join(b"%d:%s" % (len(part), part) for part in parts))
+    return b"%s(%s)" % (label, b"".join([b"%d:%s" % (len(part), part) for part in parts]))
 
 
-def _digest(parts: Iterable[bytes]) -> bytes:
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    return digest.digest()
+def _digest(tokens: list[bytes]) -> bytes:
+    # No separators: a token says itself where it ends.
+    return blake2b(b"".join(tokens), digest_size=16).digest()
 
 
 def _text(value: str) -> bytes:
-    return _token(b"str", str.encode(value, "utf-8", "surrogatepass"))
+    data = str.encode(value, "utf-8", "surrogatepass")
+    return b"str(%d:%s)" % (len(data), data)
 
 
 def _integer(value: int) -> bytes:
     # Hexadecimal has no limit on its length, and int's own method no override.
-    return _token(b"int", int.__format__(value, "x").encode())
+    return b"int(%b)" % int.__format__(value, "x").encode()
 
 
 def _float(value: float) -> bytes:
     canonical = value if value == value else float("nan")
-    return _token(b"float", struct.pack(">d", canonical))
+    return b"float(%b)" % struct.pack(">d", canonical)
 
 
 def _by_text(label: bytes, text: Callable[[Any], str]) -> Callable[[Any], bytes]:
@@ -204,9 +206,7 @@ def _other(value: Any) -> bytes:
 
 
 def _type_name(value: object) -> bytes:
-    """Return the class's qualified name, whatever its metaclass makes of `__qualname__`."""
-    name: str = type.__dict__["__qualname__"].__get__(type(value))
-    return name.encode("utf-8", "surrogatepass")
+    return type_name(value).encode()
 
 
 def _read(value: object, name: str) -> object:

@@ -22,10 +22,13 @@ from uuid import UUID
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from holdfast.errors import TooLarge, Unserialisable
-from holdfast.model.text import shown
+from holdfast.model.text import shown, type_name
 
-MAX_DEPTH: Final = 200
-"""Levels of JSON: a tuple or set counts as two, a dict that needs a tag as three."""
+MAX_DEPTH: Final = 199
+"""Levels of JSON: a tuple or set counts as two, a dict that needs a tag as three.
+
+The parser ends at 200; one level is kept for a leaf with a tag.
+"""
 MAX_VALUES: Final = 32 * 1024 * 1024
 """Each takes two bytes at least, so more cannot fit; stops what doubles itself by sharing."""
 
@@ -36,7 +39,6 @@ _TAG: Final = "$hf"
 _TAG_IN_DATA: Final = b'"$hf"'
 _STR: Final = frozenset({str})
 _ATOMS: Final = frozenset({type(None), bool, int, float, str})
-_NESTED: Final = _ATOMS | {list, dict}
 # Python and pydantic_core parse integers of at most 4,300 digits.
 _PARSED_DIGITS: Final = 4_000
 _LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % _PARSED_DIGITS)
@@ -47,9 +49,9 @@ class NotPlain(Exception):
     """The tree has a value of a type that this codec does not write; `path` says where."""
 
     def __init__(self, value: object, path: Path) -> None:
-        self.kind = type(value)
+        self.kind_name = type_name(value)
         self.path = path
-        super().__init__(f"{self.kind.__qualname__} at {where(path)}")
+        super().__init__(f"{self.kind_name} at {where(path)}")
 
 
 def dump(value: object, *, foreign: Callable[[object], object] | None = None) -> bytes:
@@ -104,22 +106,23 @@ def key_step(key: object) -> str:
 
 def _is_json(value: object) -> bool:
     """Return whether the tree is JSON already: nothing to tag, not too deep, not too wide."""
-    stack: list[tuple[Any, int]] = [([value], 0)]
+    stack: list[tuple[Any, int]] = [(value, 1)]
     seen = 0
     while stack:
         container, depth = stack.pop()
-        children = container
         if type(container) is dict:
             if _TAG in container or not _STR.issuperset(map(type, container)):
                 return False
-            children = container.values()
-        kinds = set(map(type, children))
-        if kinds <= _ATOMS:
-            continue
-        seen += len(children)
-        if depth >= MAX_DEPTH or seen > MAX_VALUES or not kinds <= _NESTED:
+            nested = [item for item in container.values() if type(item) not in _ATOMS]
+        elif type(container) is list:
+            nested = [item for item in container if type(item) not in _ATOMS]
+        else:
             return False
-        stack += [(c, depth + 1) for c in children if type(c) is dict or type(c) is list]
+        if nested:
+            seen += len(container)
+            if depth >= MAX_DEPTH or seen > MAX_VALUES:
+                return False
+            stack += [(item, depth + 1) for item in nested]
     return True
 
 

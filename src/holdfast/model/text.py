@@ -58,11 +58,21 @@ def shown(value: object, *, limit: int = 80) -> str:
     try:
         text = repr(value)
     except Exception:
-        text = f"<{_type_name(value)}>"
+        text = f"<{type_name(value)}>"
     if len(text) > limit:
         head = (limit - 1) // 2
         text = f"{text[:head]}…{text[-(limit - 1 - head) :]}"
     return storable(text)
+
+
+def type_name(value: object) -> str:
+    """Return the qualified name of a value's class, whatever its metaclass makes of it.
+
+    >>> type_name(3), type_name([].append)
+    ('int', 'builtin_function_or_method')
+    """
+    name: str = type.__dict__["__qualname__"].__get__(type(value))
+    return storable(name, limit=1_000)
 
 
 def error_text(error: BaseException) -> str:
@@ -79,17 +89,17 @@ def error_text(error: BaseException) -> str:
     try:
         return storable(str(error))
     except Exception as fault:
-        return f"<{_type_name(error)}: its __str__ raised {_type_name(fault)}>"
+        return f"<{type_name(error)}: its __str__ raised {type_name(fault)}>"
 
 
 def error_line(error: BaseException) -> str:
-    """Return type and message on one line of a few hundred characters, for other messages.
+    r"""Return type and message on one line of a few hundred characters, for other messages.
 
     >>> error_line(ValueError("two\nlines"))
     'ValueError: two lines'
     """
     text = " ".join(error_text(error).split())
-    return storable(f"{_type_name(error)}: {text}", limit=400)
+    return storable(f"{type_name(error)}: {text}", limit=400)
 
 
 def error_type(error: BaseException) -> str:
@@ -98,7 +108,7 @@ def error_type(error: BaseException) -> str:
     >>> error_type(ValueError()), error_type(re.error("bad"))
     ('ValueError', 're.error')
     """
-    name = _type_name(error, qualified=True)
+    name = type_name(error)
     try:
         module = type(error).__module__
     except Exception:
@@ -122,7 +132,7 @@ def error_stack(error: BaseException) -> str:
         )
         return storable("".join(formatted.format()), limit=STACK_LIMIT_BYTES)
     except Exception as fault:
-        note = f"(its traceback could not be formatted: {_type_name(fault)})"
+        note = f"(its traceback could not be formatted: {type_name(fault)})"
         return storable(f"{error_type(error)}: {error_text(error)}\n{note}\n")
 
 
@@ -154,15 +164,6 @@ def _shortened(data: bytes, limit: int) -> str:
 
 def _marker(left_out: int) -> str:
     return f" … {left_out} bytes left out … "
-
-
-def _type_name(value: object, *, qualified: bool = False) -> str:
-    """Return the class's name; a metaclass may have replaced `__name__` with anything."""
-    try:
-        name = type(value).__qualname__ if qualified else type(value).__name__
-    except Exception:
-        return "?"
-    return storable(name, limit=1_000) if isinstance(name, str) else "?"
 
 
 def _innermost_frame(error: BaseException) -> tuple[str, str]:

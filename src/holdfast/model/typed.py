@@ -22,14 +22,15 @@ from pydantic_core import to_jsonable_python
 from holdfast.errors import Unserialisable
 from holdfast.model import tagged
 from holdfast.model.tagged import NotPlain, Path, key_step, where
-from holdfast.model.text import error_line
+from holdfast.model.text import error_line, type_name
 
 JSON: Final = 2
 PYTHON: Final = 3
 
 HINT: Final = (
-    "Annotate the function's return type with what it returns (a pydantic model, dataclass, enum, "
-    "TypedDict …, exactly that class), or return plain data: dict, list, tuple, str, int …"
+    "Annotate the function's return type with what it returns: a model, dataclass, enum …, "
+    "exactly that class (before Python 3.12 a TypedDict must be the one of typing_extensions); "
+    "or return plain data: dict, list, tuple, str, int …"
 )
 _MISSING: Final = object()
 
@@ -39,6 +40,11 @@ def dump(value: object, adapter: TypeAdapter[object], found: NotPlain) -> tuple[
 
     `found` is the first value that is not plain: it says where, when pydantic does not. A value
     that differs only where a model's own serialiser changed it is accepted.
+
+    >>> from enum import Enum
+    >>> Color = Enum("Color", "RED BLUE")
+    >>> dump([Color.BLUE], TypeAdapter(list[Color]), NotPlain(Color.BLUE, (None, "[0]")))
+    (b'[2]', 2)
     """
     accepted: tuple[bytes, int] | None = None
     reason: str | None = None
@@ -47,9 +53,7 @@ def dump(value: object, adapter: TypeAdapter[object], found: NotPlain) -> tuple[
             data = write(value, adapter)
             change = _worst_change(value, read(data, adapter))
         except Exception as error:
-            reason = (
-                reason or f"{where(found.path)} ({found.kind.__qualname__}): {error_line(error)}"
-            )
+            reason = reason or f"{where(found.path)} ({found.kind_name}): {error_line(error)}"
             continue
         if change is None:
             return data, codec
@@ -63,13 +67,19 @@ def dump(value: object, adapter: TypeAdapter[object], found: NotPlain) -> tuple[
 
 
 def load(data: bytes, codec: int, adapter: TypeAdapter[object]) -> object:
-    """Return the value; some `Exception` when the data does not fit the annotation."""
+    """Return the value; some `Exception` when the data does not fit the annotation.
+
+    >>> from datetime import timedelta
+    >>> load(b'"P1D"', 2, TypeAdapter(timedelta))
+    datetime.timedelta(days=1)
+    """
     _, read = _FORMS[codec]
     return read(data, adapter)
 
 
+# Warnings off: reading back and comparing finds what they are about, and more.
 def _write_json(value: object, adapter: TypeAdapter[object]) -> bytes:
-    return adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error")
+    return adapter.dump_json(value, by_alias=False, round_trip=True, warnings=False)
 
 
 def _read_json(data: bytes, adapter: TypeAdapter[object]) -> object:
@@ -77,7 +87,7 @@ def _read_json(data: bytes, adapter: TypeAdapter[object]) -> object:
 
 
 def _write_python(value: object, adapter: TypeAdapter[object]) -> bytes:
-    plain = adapter.dump_python(value, by_alias=False, round_trip=True, warnings="error")
+    plain = adapter.dump_python(value, by_alias=False, round_trip=True, warnings=False)
     return tagged.dump(plain, foreign=to_jsonable_python)
 
 
@@ -117,7 +127,7 @@ def _changes(value: object, back: object, path: Path) -> Iterator[_Change]:
     if type(value) is not type(back):
         if type(value) is int and type(back) is float and value == back:
             return  # annotated as float
-        what = f"{type(value).__qualname__} would come back as {type(back).__qualname__}"
+        what = f"{type_name(value)} would come back as {type_name(back)}"
         yield _Change(path, what, grave=True)
         return
     children, others = _children(value), _children(back)
@@ -125,7 +135,7 @@ def _changes(value: object, back: object, path: Path) -> Iterator[_Change]:
         yield from _leaf_change(value, back, path)
         return
     if not _same_keys(children, others):
-        what = f"{type(value).__qualname__} would come back with other items"
+        what = f"{type_name(value)} would come back with other items"
         yield _Change(path, what, grave=True)
         return
     for key, child in children.items():
@@ -160,8 +170,8 @@ def _leaf_change(value: object, back: object, path: Path) -> Iterator[_Change]:
     if value is back or value == back or value != value:
         return
     if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        yield _Change(path, f"{type(value).__qualname__} would be stored as asterisks", grave=True)
+        yield _Change(path, f"{type_name(value)} would be stored as asterisks", grave=True)
         return
     holds_others = isinstance(value, Collection) and not isinstance(value, (str, bytes, bytearray))
-    what = f"{type(value).__qualname__} would come back with another value"
+    what = f"{type_name(value)} would come back with another value"
     yield _Change(path, what, grave=holds_others)

@@ -75,8 +75,8 @@ def connect_lease(dsn: str) -> psycopg.Connection[Row]:
 class CallerConnection:
     """Runs queries on a connection of the caller's, inside the caller's own transaction.
 
-    Never commits, never rolls back, never retries. A statement that fails there aborts the
-    caller's transaction, as any statement would.
+    Never commits, never rolls back, never retries, leaves no prepared statement
+    behind. A statement that fails there aborts the caller's transaction, as any would.
     """
 
     def __init__(self, conn: Any, schema: str) -> None:
@@ -86,12 +86,12 @@ class CallerConnection:
     async def run(self, query: Query[R]) -> R:
         """Runs on an async connection of psycopg."""
         with translated(self._schema):
-            return await run_async(self._conn, query, self._schema)
+            return await run_async(self._conn, query, self._schema, prepare=False)
 
     def run_sync(self, query: Query[R]) -> R:
         """Runs on a blocking connection of psycopg."""
         with translated(self._schema):
-            return run_sync(self._conn, query, self._schema)
+            return run_sync(self._conn, query, self._schema, prepare=False)
 
 
 def connection_kind(conn: object) -> str | None:

@@ -57,18 +57,18 @@ class Database:
             await pool.close()
 
     async def run(self, query: Query[R]) -> R:
-        """Runs one query in a transaction of its own."""
-        async with self.connection() as conn:
-            return await run_async(conn, query, self.schema)
+        """Runs one query in a transaction of its own; the driver's errors come out as ours."""
+        with translated(self.schema):
+            async with self.connection() as conn:
+                return await run_async(conn, query, self.schema)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Row]]:
-        """Lends a connection; the driver's errors come out as ours."""
+        """Lends a connection; what the block raises comes out unchanged."""
         await self.open()
         assert self._pool is not None
-        with translated(self.schema):
-            async with self._pool.connection() as conn:
-                yield conn
+        async with self._pool.connection() as conn:
+            yield conn
 
 
 class BlockingDatabase:
@@ -107,18 +107,18 @@ class BlockingDatabase:
 
     def run(self, query: Query[R]) -> R:
         """Runs one query in a transaction of its own."""
-        with self.connection() as conn:
+        with translated(self.schema), self.connection() as conn:
             return run_sync(conn, query, self.schema)
 
     def run_all(self, queries: Sequence[Query[R]]) -> list[R]:
         """Runs several queries, one after the other, on one connection."""
-        with self.connection() as conn:
+        with translated(self.schema), self.connection() as conn:
             return [run_sync(conn, query, self.schema) for query in queries]
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Row]]:
-        """Lends a connection; the driver's errors come out as ours."""
+        """Lends a connection; what the block raises comes out unchanged."""
         self.open()
         assert self._pool is not None
-        with translated(self.schema), self._pool.connection() as conn:
+        with self._pool.connection() as conn:
             yield conn

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 from psycopg import sql
 
-from holdfast.storage.connect import connect_async
-from holdfast.storage.failures import CONNECTION_ERRORS
-from holdfast.storage.query import Row
+from holdfast.storage.connect import connect_async, connect_sync
+from holdfast.storage.failures import CONNECTION_ERRORS, translated
+from holdfast.storage.query import Query, R, Row, run_sync
 
 log = logging.getLogger("holdfast.listen")
 
@@ -80,3 +80,27 @@ class Listener:
 
 def _backoff(failures: int) -> float:
     return random.uniform(0.5, 1.0) * min(_MAX_BACKOFF_S, 0.1 * 2.0 ** min(failures, 10))
+
+
+def wait_sync(
+    dsn: str,
+    schema: str,
+    kind: str,
+    begin: Query[None],
+    look: Query[list[R]],
+    pauses: Iterator[float],
+) -> R:
+    """Listens, runs `begin`, and returns the first row `look` finds, blocking.
+
+    Looks again after each notification, and after each pause.
+    """
+    with translated(schema), connect_sync(dsn, "result") as conn:
+        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"{schema}:{kind}")))
+        run_sync(conn, begin, schema)
+        for pause in pauses:
+            found = run_sync(conn, look, schema)
+            if found:
+                return found[0]
+            for _ in conn.notifies(timeout=pause, stop_after=1):
+                pass
+    raise AssertionError("pauses never end")

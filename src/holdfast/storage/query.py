@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from holdfast.storage.statements import statement
 
@@ -29,19 +30,23 @@ class Query(Generic[R]):
 
 
 async def run_async(
-    conn: psycopg.AsyncConnection[Row], query: Query[R], schema: str
+    conn: psycopg.AsyncConnection[Any], query: Query[R], schema: str, *, prepare: bool = True
 ) -> R:
     """Runs one query: one statement, one round trip; the caller owns the transaction."""
-    cursor = await conn.execute(
-        statement(query.name, schema), query.params, prepare=query.prepare or None
+    cursor = psycopg.AsyncCursor(conn, row_factory=tuple_row)
+    await cursor.execute(
+        statement(query.name, schema), query.params, prepare=(query.prepare and prepare) or None
     )
     return query.decode(await cursor.fetchall() if cursor.description else [])
 
 
-def run_sync(conn: psycopg.Connection[Row], query: Query[R], schema: str) -> R:
+def run_sync(
+    conn: psycopg.Connection[Any], query: Query[R], schema: str, *, prepare: bool = True
+) -> R:
     """Runs one query: one statement, one round trip; the caller owns the transaction."""
-    cursor = conn.execute(
-        statement(query.name, schema), query.params, prepare=query.prepare or None
+    cursor = psycopg.Cursor(conn, row_factory=tuple_row)
+    cursor.execute(
+        statement(query.name, schema), query.params, prepare=(query.prepare and prepare) or None
     )
     return query.decode(cursor.fetchall() if cursor.description else [])
 

@@ -128,4 +128,9 @@ def live_workers() -> Query[list[WorkerInfo]]:
 
 
 def _workers(rows: Sequence[Row]) -> list[WorkerInfo]:
-    return [WorkerInfo(*row[:9], from_json(row[9]), row[10]) for row in rows]
+    return [WorkerInfo(*(*row[:9], from_json(row[9]), row[10])) for row in rows]
+
+
+def worker_exists(worker_id: int) -> Query[bool]:
+    """Tells whether a worker still has a row."""
+    return Query("workers/exists", lambda rows: bool(rows[0][0]), {"worker_id": worker_id})

@@ -1,0 +1,94 @@
+"""A worker process: loads the application, says hello to its supervisor, runs jobs.
+
+Standard output's first line is the hello, standard input's first line the answer; when standard
+input closes, the supervisor is dead, its lease is not kept any more, and this process ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from holdfast.app.locate import locate
+from holdfast.app.logs import configure
+from holdfast.errors import HoldfastError
+from holdfast.runtime.supervisor import EXIT_LOST
+from holdfast.runtime.worker import Worker, WorkerPlan
+from holdfast.storage.database import BlockingDatabase
+
+EXIT_USAGE = 2
+EXIT_DATABASE = 3
+
+
+def main() -> None:
+    """Runs one worker process: `python -m holdfast.app.child TARGET OPTIONS`."""
+    target, options = sys.argv[1], json.loads(sys.argv[2])
+    configure(options.get("log_level", "INFO"))
+    try:
+        app = locate(target)
+        if options.get("dsn"):
+            app = app.with_settings(dsn=options["dsn"])
+        if options.get("schema"):
+            app = app.with_settings(schema=options["schema"])
+        plan = app.worker_plan(options.get("queues"))
+        database = BlockingDatabase(plan.dsn, plan.schema)
+        database.open()
+        database.close()
+    except HoldfastError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_USAGE if error.code < "HF-200" else EXIT_DATABASE)
+    _say({"hello": _hello(target, plan)})
+    answer = sys.stdin.readline()
+    if not answer:
+        sys.exit(1)
+    threading.Thread(target=_die_with_supervisor, daemon=True).start()
+    sys.exit(_run(Worker(plan, json.loads(answer)["worker_id"])))
+
+
+def _hello(target: str, plan: WorkerPlan) -> dict[str, Any]:
+    return {
+        "dsn": plan.dsn,
+        "schema": plan.schema,
+        "app": target,
+        "code_version": next(iter(plan.registry.values())).version,
+        "queues": dict(plan.queues),
+        "job_names": sorted(plan.registry),
+    }
+
+
+def _run(worker: Worker) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        runner = asyncio.Runner()
+    else:
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner:
+        runner.run(_serve(worker))
+    return EXIT_LOST if worker.lost else 0
+
+
+async def _serve(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()
+
+
+def _die_with_supervisor() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

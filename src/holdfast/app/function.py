@@ -1,0 +1,210 @@
+"""Job functions as users hold them: typed enqueueing, with options apart from arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar
+
+from pydantic import JsonValue
+from pydantic_core import PydanticSerializationError, to_json
+
+from holdfast.errors import InvalidOption, Unserialisable
+from holdfast.model.durations import Duration, seconds
+from holdfast.model.job import NewJob
+from holdfast.model.names import check_name, check_options
+from holdfast.model.text import shown
+from holdfast.runtime.definition import Definition
+
+if TYPE_CHECKING:
+    from holdfast.app.client import Client
+    from holdfast.app.handle import Handle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MAX_TAGS = 20
+_MAX_META_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueOptions:
+    """How and when one job is to run; what is None comes from the job function."""
+
+    run_in_s: float | None = None
+    run_at: datetime | None = None
+    priority: int | None = None
+    queue: str | None = None
+    max_attempts: int | None = None
+    deadline_s: float | None = None
+    tags: tuple[str, ...] | None = None
+    meta_json: str | None = None
+    conn: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[R]):
+    """One job that is ready to be enqueued: validated, nothing stored yet."""
+
+    definition: Definition
+    job: NewJob
+
+
+class JobFunction(Generic[P, R]):
+    """A registered job function: call `enqueue` with its own arguments."""
+
+    def __init__(
+        self, definition: Definition, client: Client, options: EnqueueOptions | None = None
+    ) -> None:
+        self.definition = definition
+        self.client = client
+        self._options = options or EnqueueOptions()
+        self.__doc__ = definition.fn.__doc__
+
+    def __repr__(self) -> str:
+        return f"<job function {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The name the job has in the database."""
+        return self.definition.name
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The function as it was written, for unit tests."""
+        return self.definition.fn
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Stores one job and returns its handle; it runs once the transaction has committed.
+
+        Without `options(conn=…)` that is now, in a transaction of its own: one statement. Raises
+        `InvalidArguments` when the arguments do not fit the signature, `Unserialisable` or
+        `TooLarge` when they cannot be stored, `DatabaseUnavailable` when no server answers.
+        """
+        handles = await self.client.enqueue([self.new(*args, **kwargs)], self._options.conn)
+        return handles[0]
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Stores one job and returns its handle, blocking; see `enqueue`."""
+        handles = self.client.enqueue_sync([self.new(*args, **kwargs)], self._options.conn)
+        return handles[0]
+
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
+        """Returns a validated job for `app.enqueue_many`, without storing anything."""
+        definition, options = self.definition, self._options
+        return Request(
+            definition,
+            NewJob(
+                name=definition.name,
+                queue=options.queue or definition.queue,
+                args_json=definition.encode(args, kwargs),
+                priority=definition.priority if options.priority is None else options.priority,
+                run_in_s=options.run_in_s,
+                run_at=options.run_at,
+                deadline_in_s=options.deadline_s or definition.deadline_s,
+                max_attempts=options.max_attempts or definition.max_attempts,
+                max_crashes=definition.max_crashes,
+                tags=definition.tags if options.tags is None else options.tags,
+                meta_json=options.meta_json,
+                code_version=definition.code_version,
+            ),
+        )
+
+    def options(
+        self,
+        *,
+        run_in: Duration | None = None,
+        run_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        max_attempts: int | None = None,
+        deadline: Duration | None = None,
+        tags: list[str] | tuple[str, ...] | None = None,
+        meta: Mapping[str, JsonValue] | None = None,
+        conn: object = None,
+        **unknown: Never,
+    ) -> JobFunction[P, R]:
+        """Returns the same function with options for the jobs it will enqueue.
+
+        `run_in` (seconds, "5m", timedelta) or `run_at` (aware datetime): not before. `priority`:
+        0 first to 9 last. `deadline`: from the time it is due; then the job is discarded. `tags`,
+        `meta`: kept with the job. `conn`: a connection of yours (psycopg, async for `enqueue`,
+        blocking for `enqueue_sync`, or that of a `ctx.transaction()`): the job exists when your
+        transaction commits and never if it rolls back; we neither commit nor retry there.
+        """
+        check_options(unknown, _OPTION_NAMES, where=f"{self.name}.options()")
+        if run_in is not None and run_at is not None:
+            raise InvalidOption("run_in and run_at are both given", "Give one of them.")
+        old = self._options
+        given = {
+            "run_in_s": None if run_in is None else seconds(run_in, field="run_in"),
+            "run_at": None if run_at is None else check_time(run_at, field="run_at"),
+            "priority": None if priority is None else check_priority(priority),
+            "queue": None if queue is None else self.client.check_queue(queue),
+            "max_attempts": check_count(max_attempts, field="max_attempts"),
+            "deadline_s": None if deadline is None else seconds(deadline, field="deadline"),
+            "tags": None if tags is None else check_tags(tags),
+            "meta_json": None if meta is None else _meta(meta),
+            "conn": conn,
+        }
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        return JobFunction(self.definition, self.client, replace(old, **changes))
+
+
+_OPTION_NAMES = (
+    "run_in", "run_at", "priority", "queue", "max_attempts", "deadline", "tags", "meta", "conn",
+)  # fmt: skip
+
+
+def check_priority(value: object) -> int:
+    """Returns a priority, 0 (first) to 9 (last), or raises."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
+        raise InvalidOption(f"priority={shown(value)} is not 0..9", "0 runs first, 9 last.")
+    return value
+
+
+def check_count(value: object, *, field: str) -> int | None:
+    """Returns a number ≥ 1 that fits the column, or None if nothing is given; else raises."""
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
+        raise InvalidOption(f"{field}={shown(value)} is not a number ≥ 1", "1 means: no retries.")
+    return value
+
+
+def check_time(value: object, *, field: str) -> datetime:
+    """Returns an aware datetime that PostgreSQL and Python both can hold, or raises."""
+    if not isinstance(value, datetime):
+        raise InvalidOption(f"{field}={shown(value)} is not a datetime", "Or use run_in.")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidOption(
+            f"{field}={value!r} has no time zone", "Write datetime(..., tzinfo=UTC)."
+        )
+    if not 1970 <= value.year <= 9000:
+        raise InvalidOption(f"{field}={value!r} is out of range", "Years 1970 to 9000.")
+    return value
+
+
+def check_tags(tags: object) -> tuple[str, ...]:
+    """Returns tags, each once, in order; or raises."""
+    if isinstance(tags, str) or not isinstance(tags, (list, tuple, set, frozenset)):
+        raise InvalidOption(f"tags={shown(tags)} is not a list", "Write tags=['a', 'b'].")
+    checked = tuple(dict.fromkeys(check_name(tag, field="tag") for tag in tags))
+    if len(checked) > _MAX_TAGS:
+        raise InvalidOption(f"{len(checked)} tags are given", f"At most {_MAX_TAGS}.")
+    return checked
+
+
+def _meta(meta: object) -> str:
+    if not isinstance(meta, Mapping) or not all(isinstance(key, str) for key in meta):
+        raise InvalidOption(f"meta={shown(meta)} is not a mapping", "Keys are strings.")
+    try:
+        text = to_json(dict(meta), inf_nan_mode="strings").decode()
+    except (PydanticSerializationError, ValueError) as error:
+        raise Unserialisable(f"meta cannot be stored: {error}", "Use plain JSON values.") from None
+    if "\\u0000" in text:
+        raise Unserialisable("meta contains a NUL character", "PostgreSQL cannot store it.")
+    if len(text) > _MAX_META_BYTES:
+        raise InvalidOption(f"meta has {len(text)} bytes", f"At most {_MAX_META_BYTES}.")
+    return text

@@ -1,0 +1,191 @@
+"""One running job in this process: its lease, its journal, and how it is stopped.
+
+Everything that may stop a job's code (cancel, timeout, shutdown, a lost lease, parking) comes here;
+the executor reads afterwards why it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from holdfast.errors import Interrupted, LeaseLost, Suspended
+from holdfast.model.job import ClaimedJob
+from holdfast.model.writes import Forget, ProgressWrite, StepWrite
+from holdfast.runtime.journal import Journal
+from holdfast.runtime.threads import Thread
+from holdfast.storage.jobs import decode_journal
+from holdfast.storage.transaction import TransactionSource
+
+if TYPE_CHECKING:
+    from holdfast.runtime.definition import Definition
+
+CURRENT: contextvars.ContextVar[Attempt] = contextvars.ContextVar("holdfast_attempt")
+
+PARK_AFTER_S = 5.0
+"""Waits longer than this give the slot to another job."""
+
+
+class Stop(StrEnum):
+    """Why a job's code is stopped from outside."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease lost"
+
+
+class Recorder(Protocol):
+    """The committer, as a running job sees it."""
+
+    def record(self, write: StepWrite) -> asyncio.Future[str | None]:
+        """Writes a journal row; the future resolves when it is durable."""
+
+    def remember(self, write: StepWrite) -> None:
+        """Writes a journal row along with the write that follows."""
+
+    def forget(self, write: Forget) -> None:
+        """Forgets a remembered error along with the end that follows."""
+
+    def progress(self, write: ProgressWrite) -> None:
+        """Raises the job's progress soon."""
+
+
+class Attempt:
+    """The state of one attempt or slice of a job."""
+
+    def __init__(
+        self,
+        job: ClaimedJob,
+        definition: Definition,
+        recorder: Recorder,
+        source: TransactionSource,
+        shutting_down: Callable[[], bool],
+        schema: str,
+    ) -> None:
+        self.schema = schema
+        self.job = job
+        self.definition = definition
+        self.recorder = recorder
+        self.source = source
+        self.journal = Journal(decode_journal(job.journal))
+        self.code_version = definition.code_version
+        self.started = time.monotonic()
+        self.task: asyncio.Task[Any] | None = None
+        self.threads: set[Thread] = set()
+        self.stop: Stop | None = None
+        self.suspended_until: str | None = None
+        self.suspended = False
+        self._shutting_down = shutting_down
+        self._busy = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._sleepers: dict[object, tuple[float, str | None]] = {}
+        self._errors: list[tuple[StepWrite, asyncio.Task[Any] | None]] = []
+        self.failed_keys: set[str] = {
+            k for k, s in self.journal.recorded.items() if s.state == "failed"
+        }
+        self.progress_floor = job.progress or 0.0
+
+    @property
+    def shutting_down(self) -> bool:
+        """True once the worker wants to stop."""
+        return self._shutting_down()
+
+    def check(self) -> None:
+        """Raises when the job's code must not go on; every use of the context begins here."""
+        if self.suspended:
+            raise Suspended("the job is parked; its code must let Suspended pass")
+        if self.stop is Stop.LEASE_LOST:
+            raise LeaseLost(f"job {self.job.id} belongs to another worker now")
+        if self.stop is not None:
+            raise Interrupted(self.stop.value)
+
+    def interrupt(self, why: Stop) -> None:
+        """Stops the job's code now; the first reason counts, a lost lease always does."""
+        if self.stop is None or why is Stop.LEASE_LOST:
+            self.stop = why
+        if self.task is not None:
+            self.task.cancel()
+        for thread in list(self.threads):
+            thread.interrupt()
+
+    # --- Waiting and parking ---------------------------------------------------------------
+
+    def begin_work(self) -> None:
+        """A step's own code begins: the job must not be parked under it."""
+        self._busy += 1
+        self._calm.clear()
+
+    def end_work(self) -> None:
+        """A step's own code has ended."""
+        self._busy -= 1
+        if self._busy == 0:
+            self._calm.set()
+
+    async def pause(self, seconds: float, wake_at: str | None) -> None:
+        """Waits; a long wait parks the job as soon as no step of it is in flight.
+
+        `wake_at` is the end of the wait by the database's clock, None when it is not recorded.
+        """
+        if wake_at is None or seconds <= PARK_AFTER_S:
+            await asyncio.sleep(max(0.0, seconds))
+            return
+        until = time.monotonic() + seconds
+        token = object()
+        self._sleepers[token] = (until, wake_at)
+        try:
+            while (left := until - time.monotonic()) > 0:
+                nearest, nearest_at = min(self._sleepers.values(), key=lambda entry: entry[0])
+                if self._busy == 0 and nearest - time.monotonic() > PARK_AFTER_S:
+                    self.suspend(nearest_at)
+                if self._busy == 0:
+                    await asyncio.sleep(min(left, PARK_AFTER_S))
+                else:
+                    await _wait_for(self._calm, left)
+        finally:
+            del self._sleepers[token]
+
+    def suspend(self, until: str | None) -> None:
+        """Parks the job: its code stops here and resumes by replay at `until`."""
+        self.suspended = True
+        self.suspended_until = until
+        if self.task is not None and asyncio.current_task() is not self.task:
+            self.task.cancel()
+        raise Suspended("the job is parked")
+
+    # --- Errors that the job acted upon ------------------------------------------------------
+
+    def observe(self, write: StepWrite) -> None:
+        """Keeps a step's error; it is recorded with the next write of whoever caught it."""
+        self._errors.append((write, asyncio.current_task()))
+
+    def remember_observed(self) -> None:
+        """Records the errors that the code making the next write has already caught.
+
+        An error counts as acted upon when the task that got it goes on, or when the job's main
+        code goes on after that task has ended. A sibling's write proves nothing.
+        """
+        current = asyncio.current_task()
+        main = current is self.task or not self.definition.is_async
+        kept = []
+        for write, task in self._errors:
+            if task is current or (main and (task is None or task.done())):
+                self.recorder.remember(write)
+                self.failed_keys.add(write.key)
+            else:
+                kept.append((write, task))
+        self._errors = kept
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,221 @@
+"""The committer: everything a worker process says to the database goes through here.
+
+One exchange is in flight; what arrives meanwhile forms the next. Alone, a write goes out at once;
+under load, hundreds share one round trip, one commit and one fsync. The claim for freed slots
+rides along. A write that is refused makes its job stop; a row the database rejects is isolated and
+fails alone; while the database is away, writes wait here and are sent again: each can be applied
+twice without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import Protocol
+
+from holdfast.runtime import batch as batches
+from holdfast.model.job import Claim
+from holdfast.model.writes import Completion, Forget, ProgressWrite, Settlement, StepWrite
+from holdfast.runtime.batch import Batch, Question, Write
+from holdfast.storage.exchange import Exchange, Rejected
+from holdfast.storage.failures import is_connection_loss, is_transient
+from holdfast.storage.jobs import cancels_requested
+from holdfast.storage.query import Query
+
+log = logging.getLogger("holdfast.committer")
+
+_PROGRESS_EVERY_S = 0.25
+_MAX_BACKOFF_S = 2.0
+
+
+class Host(Protocol):
+    """What the committer needs of the worker it writes for."""
+
+    def next_claim(self) -> Query[Claim] | None:
+        """Returns the claim to send along, or None when there is nothing to ask."""
+
+    def claimed(self, claim: Claim, took_s: float) -> None:
+        """Takes the claimed jobs."""
+
+    def wants_cancels(self) -> bool:
+        """Returns True once when it should be looked up which jobs are to be cancelled."""
+
+    def cancels(self, job_ids: list[int]) -> None:
+        """Stops the jobs that somebody asked to cancel."""
+
+    def refused(self, job_id: int, epoch: int) -> None:
+        """A write was refused: the lease on that job is lost."""
+
+    def rejected(self, write: Write, error: Exception) -> None:
+        """The database cannot store this write; no other write was harmed."""
+
+    def known_jobs(self) -> list[int]:
+        """Returns the ids of the jobs this process runs or still has to report."""
+
+
+class Committer:
+    """Sends what has gathered, again and again, until stopped and empty."""
+
+    def __init__(self, exchange: Exchange, host: Host, *, worker_id: int, schema: str) -> None:
+        self._exchange = exchange
+        self._host = host
+        self._worker_id = worker_id
+        self._schema = schema
+        self._pending = Batch()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self._progress_sent = 0.0
+        self._progress_timer: asyncio.TimerHandle | None = None
+        self._unsure = False
+
+    def complete(self, write: Completion) -> None:
+        """Will archive a first-time success."""
+        self._pending.completions.append(write)
+        self._wake.set()
+
+    def settle(self, write: Settlement) -> None:
+        """Will end an attempt in any other way."""
+        self._pending.settlements.append(write)
+        self._wake.set()
+
+    def forget(self, write: Forget) -> None:
+        """Will forget a remembered error; goes out with the end that follows."""
+        self._pending.forgets.append(write)
+
+    def remember(self, write: StepWrite) -> None:
+        """Will write a journal row that nobody waits for; goes out with the write that follows."""
+        self._pending.add_step(write, None)
+
+    def record(self, write: StepWrite) -> asyncio.Future[str | None]:
+        """Will write a journal row; the future resolves when it is durable."""
+        done: batches.StepDone = asyncio.get_running_loop().create_future()
+        self._pending.add_step(write, done)
+        self._wake.set()
+        return done
+
+    def progress(self, write: ProgressWrite) -> None:
+        """Will raise a job's progress: at once, or 250 ms after the last time."""
+        self._pending.progress[write.job_id] = write
+        if self._progress_timer is None:
+            delay = max(0.0, self._progress_sent + _PROGRESS_EVERY_S - time.monotonic())
+            loop = asyncio.get_running_loop()
+            self._progress_timer = loop.call_later(delay, self._wake.set)
+
+    def claim_soon(self) -> None:
+        """Asks the host for a claim in the next exchange."""
+        self._wake.set()
+
+    async def flush(self) -> None:
+        """Returns when nothing is left to write."""
+        self._wake.set()
+        await self._idle.wait()
+
+    def stop(self) -> None:
+        """Ends `run` when all that waits is written."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Sends batches until stopped; survives any outage of the database."""
+        while not (self._stopping and not self._pending):
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._pending = self._pending, Batch()
+            questions = self._questions()
+            if not batch and not questions:
+                self._idle.set()
+                continue
+            self._idle.clear()
+            self._note_progress(batch)
+            await self._send(batch, questions)
+            if self._pending:
+                self._wake.set()
+            elif not self._wake.is_set():
+                self._idle.set()
+
+    def _questions(self) -> list[Question]:
+        """Returns what is asked along with the writes: sent once, never repeated."""
+        questions: list[Question] = []
+        if self._host.wants_cancels():
+            questions.append((cancels_requested(self._worker_id), self._host.cancels))
+        claim = None if self._stopping else self._host.next_claim()
+        if claim is not None:
+            started = time.monotonic()
+            took = self._host.claimed
+            questions.append((claim, lambda answer: took(answer, time.monotonic() - started)))
+        return questions
+
+    def _note_progress(self, batch: Batch) -> None:
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+            self._progress_timer = None
+        if batch.progress:
+            self._progress_sent = time.monotonic()
+
+    async def _send(self, batch: Batch, questions: list[Question]) -> None:
+        """Writes `batch` for sure, however long the database is away."""
+        failures = 0
+        while batch or questions:
+            try:
+                await self._settle_doubts()
+                await self._try(batch, questions)
+                return
+            except Rejected as error:
+                await self._isolate(batch, error)
+                return
+            except Exception as error:
+                if not (is_connection_loss(error) or is_transient(error)):
+                    raise
+                # A claim among the questions may have been carried out: nobody knows.
+                self._unsure = self._unsure or bool(questions)
+                questions = []
+                failures += 1
+                if failures == 1 and is_connection_loss(error):
+                    log.warning("database.away keeping %d writes: %s", len(batch), error)
+                await asyncio.sleep(_backoff(failures))
+                self._wake.set()
+
+    async def _try(self, batch: Batch, questions: list[Question]) -> None:
+        plan = batches.plan(
+            batch,
+            questions,
+            worker_id=self._worker_id,
+            schema=self._schema,
+            refused=self._host.refused,
+        )
+        answers = await self._exchange.send(plan.queries)
+        for handler, answer in zip(plan.handlers, answers, strict=True):
+            handler(answer)
+
+    async def _settle_doubts(self) -> None:
+        """Hands back what a claim whose answer was lost may have brought us."""
+        if self._unsure:
+            await self._exchange.disown(self._worker_id, self._host.known_jobs())
+            self._unsure = False
+
+    async def _isolate(self, batch: Batch, error: Rejected) -> None:
+        """Writes each write alone, so that only the ones the database rejects are lost."""
+        singles = batch.split()
+        if len(singles) == 1:
+            for write in batch.writes():
+                self._host.rejected(write, error.cause)
+            self._fail_waiting(batch, error.cause)
+            return
+        log.warning("batch.rejected writing %d rows one by one: %s", len(singles), error.cause)
+        for single in singles:
+            await self._send(single, [])
+
+    @staticmethod
+    def _fail_waiting(batch: Batch, error: Exception) -> None:
+        for _, waiting in batch.steps.values():
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+
+
+def _backoff(failures: int) -> float:
+    return random.uniform(0.5, 1.0) * min(_MAX_BACKOFF_S, 0.05 * 2.0 ** min(failures, 10))

@@ -1,0 +1,168 @@
+"""Keeping a lease, and taking over from those who lost theirs.
+
+A native thread with a connection of its own: user code that blocks the loop, runs for hours or
+starves it never costs a lease. The connection holds a session lock that dies with this process;
+each heartbeat renews the lease rows, notices dead workers and does housekeeping that is due.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from secrets import randbits
+
+from holdfast.errors import HoldfastError
+from holdfast.storage.failures import CONNECTION_ERRORS, is_refusal
+from holdfast.storage.lease import LeaseConnection
+from holdfast.storage.migrate import DAYS_AHEAD
+from holdfast.storage.workers import Beat, Registration
+
+log = logging.getLogger("holdfast.lease")
+
+LEASE_S = 10.0
+"""A lease that was not renewed for so long is over, by the database's clock."""
+GIVE_UP_S = 7.0
+"""A supervisor that could not renew for so long stops its jobs, before anybody may take them."""
+GRACE_S = 1.0
+"""A session lock must be gone for so long before its worker counts as dead."""
+_BEAT_S = 1.25
+_FAILURES: tuple[type[Exception], ...] = (HoldfastError, *CONNECTION_ERRORS)
+
+
+def new_identity() -> int:
+    """Returns a random identity for a worker or supervisor; never a host name."""
+    return randbits(62) + 1
+
+
+class LeaseKeeper:
+    """Keeps the leases of one supervisor's workers, until stopped.
+
+    `lost(worker_ids)` is called from the keeper's thread when leases are over or about to be.
+    """
+
+    def __init__(self, dsn: str, schema: str, *, lost: Callable[[set[int]], None]) -> None:
+        self.supervisor_id = new_identity()
+        self._schema = schema
+        self._connection = LeaseConnection(dsn, schema, self.supervisor_id)
+        self._lost = lost
+        self._workers: set[int] = set()
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._renewed_at = 0.0
+
+    def start(self) -> None:
+        """Connects and takes the lock; raises when the database cannot be used."""
+        self._connection.open()
+        self._renewed_at = _clock()
+        self._thread = threading.Thread(target=self._run, name="holdfast lease", daemon=True)
+        self._thread.start()
+
+    def register(self, new: Registration) -> None:
+        """Adds a worker; its lease is kept from now on."""
+        self._connection.register(new)
+        with self._guard:
+            self._workers.add(new.worker_id)
+
+    def release(
+        self,
+        worker_id: int,
+        *,
+        outcome: str,
+        reason: str,
+        charge: bool,
+        culprits: list[int] | None = None,
+    ) -> dict[int, str]:
+        """Takes the jobs of a worker of ours that is gone; returns what became of each.
+
+        Repeated until it works or the keeper stops: otherwise its lease would have to run out.
+        """
+        moved: dict[int, str] = {}
+        while not self._stop.is_set():
+            try:
+                moved |= self._connection.release(
+                    [worker_id],
+                    outcome=outcome,
+                    reason=reason,
+                    certain=True,
+                    charge=charge,
+                    culprits=culprits,
+                )
+                if not self._connection.exists(worker_id):
+                    break
+            except _FAILURES as error:
+                log.warning("lease.release_delayed %s", error)
+            self._stop.wait(0.05)
+        with self._guard:
+            self._workers.discard(worker_id)
+        return moved
+
+    def stop(self) -> None:
+        """Ends the thread and gives the lock back. Stopping twice is allowed."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._connection.close()
+
+    # --- The thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stop.wait(pause):
+            sent = _clock()
+            try:
+                answer = self._connection.beat(lease_s=LEASE_S, grace_s=GRACE_S)
+                self._renewed_at = sent
+                pause = self._after_beat(answer)
+            except _FAILURES as error:
+                pause = self._after_failure(error)
+
+    def _after_beat(self, answer: Beat) -> float:
+        with self._guard:
+            gone = self._workers - answer.renewed
+            self._workers -= gone
+        if gone:
+            log.error("lease.gone somebody declared us dead")
+            self._lost(gone)
+        if answer.dead:
+            self._rescue(answer.dead)
+        if answer.duty_due:
+            self._connection.do_duties(days_ahead=DAYS_AHEAD)
+        # A lock that has just gone is looked at again as soon as the grace allows a verdict.
+        return GRACE_S + 0.02 if answer.suspects else _BEAT_S * random.uniform(0.9, 1.0)
+
+    def _rescue(self, dead: set[int]) -> None:
+        moved = self._connection.release(
+            sorted(dead),
+            outcome="crashed",
+            reason="its worker stopped renewing its lease",
+            certain=False,
+            charge=True,
+        )
+        log.warning("lease.rescued %d jobs of %d dead workers", len(moved), len(dead))
+
+    def _after_failure(self, error: Exception) -> float:
+        if is_refusal(error):
+            # No server runs there, so nobody can take our jobs: the clock of the lease stands
+            # still, and after a restart the amnesty covers us.
+            self._renewed_at = _clock()
+        elif _clock() - self._renewed_at > GIVE_UP_S:
+            with self._guard:
+                gone, self._workers = self._workers, set()
+            if gone:
+                log.error("lease.unrenewable stopping the jobs before others take them: %s", error)
+                self._lost(gone)
+        with suppress(*_FAILURES):
+            self._connection.close()
+        return random.uniform(0.2, 0.5)
+
+
+def _clock() -> float:
+    """Seconds that go on while the machine sleeps, where the platform has such a clock."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()

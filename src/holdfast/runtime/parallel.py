@@ -1,0 +1,108 @@
+"""Several branches of one job at once: `ctx.map` and `ctx.gather`.
+
+Work in flight is paid for, so an error does not throw it away: what runs is awaited and recorded,
+then the first error is raised. Only an interruption of the job stops the others at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from holdfast.errors import InvalidOption
+from holdfast.runtime.attempt import Attempt
+from holdfast.runtime.journal import SCOPE, scope
+from holdfast.runtime.stepping import StepPlan, run_step
+from holdfast.runtime.steps import key_text
+
+R = TypeVar("R")
+
+
+async def run_all(
+    attempt: Attempt,
+    plan: StepPlan,
+    items: Iterable[Any],
+    *,
+    key: Callable[[Any], object] | None,
+    limit: int | None,
+) -> list[Any]:
+    """Runs one keyed step for each item; returns the results in the items' order."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise InvalidOption(
+            f"map(limit={limit!r}) is not a number ≥ 1", "Leave it out for no limit."
+        )
+    todo = [(item, key_text(key(item) if key else item)) for item in items]
+    slots = asyncio.Semaphore(limit or max(1, len(todo)))
+    failed = asyncio.Event()
+    # A second map of the same function gets keys of its own: fetch[a], fetch#2[a].
+    with attempt.journal.named(plan.name) as group:
+        grouped = replace(plan, name=group[len(SCOPE.get()) :])
+
+        async def one(item: Any, item_key: str) -> Any:
+            async with slots:
+                if failed.is_set():
+                    raise _Skipped
+                try:
+                    return await run_step(attempt, replace(grouped, key=item_key), (item,), {})
+                except Exception:
+                    failed.set()
+                    raise
+
+        return await _all([one(item, item_key) for item, item_key in todo])
+
+
+async def gather(attempt: Attempt, branches: Mapping[str, Coroutine[Any, Any, R]]) -> tuple[R, ...]:
+    """Runs the branches at once, each in a scope of its name; returns the results in order."""
+    attempt.check()
+
+    async def branch(name: str, work: Coroutine[Any, Any, R]) -> R:
+        with scope(name):
+            return await work
+
+    return tuple(await _all([branch(name, work) for name, work in branches.items()]))
+
+
+class _Skipped(Exception):
+    """This item was not begun, because another had failed."""
+
+
+async def _all(work: list[Coroutine[Any, Any, R]]) -> list[R]:
+    tasks = [asyncio.create_task(item) for item in work]
+    if not tasks:
+        return []
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        while pending := [task for task in tasks if not task.done()]:
+            if any(_interrupted(task) for task in tasks):
+                break
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _stop([task for task in tasks if not task.done()])
+    errors = [e for task in tasks if (e := _error(task)) is not None]
+    if errors:
+        raise min(errors, key=_weight)
+    return [task.result() for task in tasks]
+
+
+async def _stop(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _error(task: asyncio.Task[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def _interrupted(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not isinstance(_error(task), Exception | None)
+
+
+def _weight(error: BaseException) -> int:
+    """Interruptions first, then real errors, then the items that were never begun."""
+    if isinstance(error, _Skipped):
+        return 2
+    return 1 if isinstance(error, Exception) else 0

@@ -1,0 +1,347 @@
+"""One process's share of the work: claims jobs, runs them, reports how they ended.
+
+Owns the committer, the listener and the running attempts; does not own the lease: a supervisor,
+or a thread beside the loop, renews it, so that user code that blocks the loop never costs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.errors import HoldfastError
+from holdfast.model.job import Claim, ClaimedJob
+from holdfast.model.outcome import Ending, Facts, decide
+from holdfast.model.text import error_text, storable
+from holdfast.model.writes import Completion, Settlement
+from holdfast.runtime.attempt import Attempt, Stop
+from holdfast.runtime.batch import Write
+from holdfast.runtime.committer import Committer
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.executor import Ended, execute, report, settlement
+from holdfast.runtime.lanes import Lanes
+from holdfast.storage.database import Database
+from holdfast.storage.exchange import Exchange
+from holdfast.storage.jobs import claim
+from holdfast.storage.listen import Listener
+from holdfast.storage.query import Query
+from holdfast.storage.transaction import PoolSource
+
+log = logging.getLogger("holdfast.worker")
+
+_POLL_LISTENING_S = 5.0
+_POLL_BLIND_S = 0.5
+_STOP_GRACE_S = 5.0
+_UNKNOWN_DELAY_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPlan:
+    """What a worker process is to do."""
+
+    dsn: str
+    schema: str
+    queues: Mapping[str, int]
+    registry: Mapping[str, Definition]
+    grace_s: float
+
+
+class Worker:
+    """Runs jobs until told to stop; `run` owns every task it starts."""
+
+    def __init__(self, plan: WorkerPlan, worker_id: int) -> None:
+        self._plan = plan
+        self.worker_id = worker_id
+        self._exchange = Exchange(plan.dsn, plan.schema)
+        self._database = Database(plan.dsn, plan.schema)
+        self._source = PoolSource(self._database, worker_id)
+        self._committer = Committer(self._exchange, self, worker_id=worker_id, schema=plan.schema)
+        self._lanes = Lanes(plan.queues)
+        self._attempts: dict[int, Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wanted = True
+        self._more = False
+        self._ask_cancels = False
+        self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._lost = False
+        self._due: asyncio.TimerHandle | None = None
+        self._last_claim = 0.0
+
+    # --- Life --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claims and runs jobs until `stop`; then lets them finish for the grace time."""
+        listener = Listener(
+            self._plan.dsn,
+            self._plan.schema,
+            ("wake", "cancel"),
+            heard=self._heard,
+            caught_up=self._look_again,
+        )
+        committing = asyncio.create_task(self._committer.run(), name="holdfast committer")
+        helpers = [
+            asyncio.create_task(listener.run(), name="holdfast listener"),
+            asyncio.create_task(self._poll(listener), name="holdfast poll"),
+        ]
+        self._look_again()
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait(
+                [committing, stopping, *helpers], return_when=asyncio.FIRST_COMPLETED
+            )
+            await self._finish(committing)
+        finally:
+            await _end([*helpers, stopping, committing, *self._tasks])
+            await self._exchange.close()
+            await self._database.close()
+        for task in (committing, *helpers):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    def stop(self) -> None:
+        """Stops claiming and tells the jobs; called twice, hands them back now."""
+        if self._stopping.is_set():
+            self._interrupt_all(Stop.SHUTDOWN)
+        self._stopping.set()
+
+    def lose_lease(self) -> None:
+        """Stops every job at once and writes nothing more: they belong to others now."""
+        self._lost = True
+        self._interrupt_all(Stop.LEASE_LOST)
+        self._stopping.set()
+
+    @property
+    def shutting_down(self) -> bool:
+        """True once the worker wants to stop."""
+        return self._stopping.is_set()
+
+    @property
+    def lost(self) -> bool:
+        """True when the worker's lease was lost."""
+        return self._lost
+
+    async def _finish(self, committing: asyncio.Task[None]) -> None:
+        self._stopping.set()
+        if self._due is not None:
+            self._due.cancel()
+        if not self._lost and not committing.done():
+            await self._wait_drained(self._plan.grace_s)
+            self._interrupt_all(Stop.SHUTDOWN)
+            await self._wait_drained(_STOP_GRACE_S)
+            self._hand_back_rest()
+            self._committer.stop()
+            await asyncio.wait([committing], timeout=_STOP_GRACE_S)
+
+    async def _wait_drained(self, seconds: float) -> None:
+        if not self._attempts:
+            return
+        self._drained.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._drained.wait()
+        except TimeoutError:
+            return
+
+    def _hand_back_rest(self) -> None:
+        """Gives jobs whose code does not stop to others; this process is about to exit."""
+        for attempt in self._attempts.values():
+            log.warning("job.not_stopping handed back", extra={"job_id": attempt.job.id})
+            ended = Ended(Ending.SHUTDOWN, reason="its worker was shut down, its code went on")
+            self._settle(attempt.job, ended)
+        self._attempts.clear()
+
+    def _interrupt_all(self, why: Stop) -> None:
+        for attempt in list(self._attempts.values()):
+            attempt.interrupt(why)
+
+    # --- Claiming ------------------------------------------------------------------------------
+
+    def _heard(self, kind: str, payload: str) -> None:
+        if kind == "cancel":
+            self._ask_cancels = True
+            self._committer.claim_soon()
+        elif payload in self._plan.queues:
+            self._want()
+
+    def _look_again(self) -> None:
+        self._ask_cancels = bool(self._attempts)
+        self._want()
+
+    def _want(self) -> None:
+        self._wanted = True
+        self._committer.claim_soon()
+
+    async def _poll(self, listener: Listener) -> None:
+        """Looks without being told: rarely while notifications come, often while they do not."""
+        while True:
+            period = _POLL_LISTENING_S if listener.listening.is_set() else _POLL_BLIND_S
+            await asyncio.sleep(period * random.uniform(0.8, 1.0))
+            if time.monotonic() - self._last_claim >= period * 0.8:
+                self._look_again()
+
+    def next_claim(self) -> Query[Claim] | None:
+        """Returns the claim to send along, or None when nothing is due or no slot is free."""
+        if not self._wanted or self._stopping.is_set():
+            return None
+        demands = self._lanes.demands()
+        if not demands:
+            # The first slot to be freed asks again.
+            self._more = True
+            return None
+        self._wanted = False
+        return claim(self.worker_id, demands, self._lanes.lanes(demands))
+
+    def claimed(self, answer: Claim, took_s: float) -> None:
+        """Starts the claimed jobs, and sets the timer for the next one that is due."""
+        self._last_claim = time.monotonic()
+        if not answer.alive:
+            log.error("worker.declared_dead its row is gone; stopping")
+            self.lose_lease()
+            return
+        self._lanes.took(answer, took_s)
+        for job in answer.jobs:
+            self._start(job)
+        # Slots ran out before the jobs did: there may be more.
+        self._more = not self._lanes.demands()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if answer.due_in_s is not None and answer.due_in_s < 3600:
+            loop = asyncio.get_running_loop()
+            self._due = loop.call_later(max(0.001, answer.due_in_s + 0.0005), self._want)
+        elif answer.due_in_s is None and answer.jobs and self._lanes.demands():
+            self._want()
+
+    def wants_cancels(self) -> bool:
+        """Returns True once when it should be looked up which jobs are to be cancelled."""
+        ask, self._ask_cancels = self._ask_cancels, False
+        return ask and bool(self._attempts)
+
+    def cancels(self, job_ids: list[int]) -> None:
+        """Stops the jobs that somebody asked to cancel."""
+        for job_id in job_ids:
+            if job_id in self._attempts:
+                self._attempts[job_id].interrupt(Stop.CANCEL)
+
+    def known_jobs(self) -> list[int]:
+        """Returns the ids of the jobs this process runs or still has to report."""
+        return list(self._attempts)
+
+    # --- Running -------------------------------------------------------------------------------
+
+    def _start(self, job: ClaimedJob) -> None:
+        stale = self._attempts.get(job.id)
+        if stale is not None:
+            # Rescued from us and claimed by us again: only the new lease counts.
+            stale.interrupt(Stop.LEASE_LOST)
+        definition = self._plan.registry.get(job.name)
+        self._lanes.started(job.queue)
+        if definition is None:
+            self._unknown(job)
+            return
+        try:
+            attempt = Attempt(
+                job,
+                definition,
+                self._committer,
+                self._source,
+                self._stopping.is_set,
+                self._plan.schema,
+            )
+        except Exception as error:  # an undecodable journal must not stop the worker
+            self._undecodable(job, error)
+            return
+        self._attempts[job.id] = attempt
+        task = asyncio.create_task(self._run_one(attempt), name=f"holdfast job {job.id}")
+        attempt.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_one(self, attempt: Attempt) -> None:
+        ended = await execute(attempt)
+        job = attempt.job
+        self._lanes.ended(job.queue)
+        if self._attempts.get(job.id) is attempt:
+            del self._attempts[job.id]
+            if ended is not None:
+                report(
+                    attempt,
+                    ended,
+                    complete=self._committer.complete,
+                    settle=self._committer.settle,
+                )
+                _log(attempt, ended)
+        if self._more and not self._stopping.is_set():
+            self._more = False
+            self._want()
+        if not self._attempts:
+            self._drained.set()
+
+    def _unknown(self, job: ClaimedJob) -> None:
+        reason = f"no job function named {job.name!r} is registered in this worker"
+        log.warning("job.unknown %s", reason, extra={"job_id": job.id})
+        self._settle(
+            job, Ended(Ending.UNKNOWN_JOB, reason=storable(reason), delay_s=_UNKNOWN_DELAY_S)
+        )
+        self._lanes.ended(job.queue)
+
+    def _undecodable(self, job: ClaimedJob, error: Exception) -> None:
+        reason = f"its journal cannot be read: {error_text(error)}"
+        self._settle(job, Ended(Ending.STOPPED, error=error, reason=storable(reason)))
+        self._lanes.ended(job.queue)
+
+    def _settle(self, job: ClaimedJob, ended: Ended) -> None:
+        facts = Facts(delay_s=ended.delay_s, reason=ended.reason)
+        verdict = decide(ended.ending, facts)
+        self._committer.settle(settlement(job.id, job.epoch, ended, verdict))
+
+    def refused(self, job_id: int, epoch: int) -> None:
+        """A write was refused: the lease on that job is lost; its code stops."""
+        attempt = self._attempts.get(job_id)
+        if attempt is not None and attempt.job.epoch == epoch:
+            log.warning("job.lease_lost stopping it here", extra={"job_id": job_id})
+            attempt.interrupt(Stop.LEASE_LOST)
+
+    def rejected(self, write: Write, error: Exception) -> None:
+        """The database cannot store an ending: the job stops for a person, with the reason."""
+        log.error("write.rejected %s", error, extra={"job_id": write.job_id})
+        if not isinstance(write, Completion | Settlement):
+            return
+        if isinstance(write, Settlement) and write.outcome == Ending.STOPPED:
+            return
+        text = error.message if isinstance(error, HoldfastError) else str(error)
+        reason = storable(f"how it ended could not be stored: {text}")
+        ended = Ended(Ending.STOPPED, reason=reason)
+        verdict = decide(ended.ending, Facts(reason=reason))
+        self._committer.settle(settlement(write.job_id, write.epoch, ended, verdict))
+
+
+def _log(attempt: Attempt, ended: Ended) -> None:
+    if ended.ending is Ending.COMPLETED:
+        log.debug("job.completed", extra={"job_id": attempt.job.id})
+    elif ended.error is not None:
+        log.warning(
+            "job.%s %s: %s",
+            ended.ending.value,
+            attempt.job.name,
+            error_text(ended.error),
+            extra={"job_id": attempt.job.id},
+        )
+    else:
+        log.info(
+            "job.%s %s", ended.ending.value, attempt.job.name, extra={"job_id": attempt.job.id}
+        )
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    pending = [task for task in tasks if not task.done()]
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.wait(pending, timeout=_STOP_GRACE_S)

@@ -1,0 +1,79 @@
+"""The connection of a supervisor: its session lock, its heartbeats, its rescues."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from holdfast.storage.connect import connect_lease
+from holdfast.storage.failures import translated
+from holdfast.storage.query import Query, R, Row, run_sync
+from holdfast.storage.workers import (
+    Beat,
+    Registration,
+    beat,
+    claim_duty,
+    make_partitions,
+    register,
+    release,
+    take_lock,
+    worker_exists,
+)
+
+
+class LeaseConnection:
+    """A direct connection with a session lock; reopened on demand; usable from any thread."""
+
+    def __init__(self, dsn: str, schema: str, supervisor_id: int) -> None:
+        self._dsn = dsn
+        self._schema = schema
+        self._supervisor_id = supervisor_id
+        self._conn: psycopg.Connection[Row] | None = None
+        self._guard = threading.RLock()
+
+    def open(self) -> None:
+        """Connects and takes the lock, unless connected."""
+        with self._guard, translated(self._schema):
+            if self._conn is None or self._conn.closed:
+                self._conn = connect_lease(self._dsn)
+                # Refused only while the server has not noticed that our last session is gone:
+                # then the lease row alone protects us, and the next reconnect asks again.
+                run_sync(self._conn, take_lock(self._schema, self._supervisor_id), self._schema)
+
+    def close(self) -> None:
+        """Closes the connection, which gives the lock back."""
+        with self._guard:
+            conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()
+
+    def register(self, new: Registration) -> None:
+        """Adds a worker's row."""
+        self._run(register(new, self._schema, locked=True))
+
+    def beat(self, *, lease_s: float, grace_s: float) -> Beat:
+        """Renews the leases and reports on everybody else's."""
+        return self._run(beat(self._supervisor_id, lease_s=lease_s, grace_s=grace_s))
+
+    def release(self, worker_ids: Sequence[int], **how: Any) -> dict[int, str]:
+        """Takes the jobs of dead workers away from them."""
+        return self._run(release(worker_ids, self._schema, **how))
+
+    def exists(self, worker_id: int) -> bool:
+        """Whether the worker still has a row."""
+        return self._run(worker_exists(worker_id))
+
+    def do_duties(self, *, days_ahead: int) -> None:
+        """Does the housekeeping that is due; what a rival does is left to it."""
+        while (name := self._run(claim_duty())) is not None:
+            if name == "partitions":
+                self._run(make_partitions(days_ahead))
+
+    def _run(self, query: Query[R]) -> R:
+        with self._guard, translated(self._schema):
+            self.open()
+            assert self._conn is not None
+            return run_sync(self._conn, query, self._schema)
