@@ -85,6 +85,9 @@ class _Tokens:
 
     def _contents(self, value: Any, depth: int) -> bytes:
         kind = type(value)
+        write = _CONTAINERS.get(kind)
+        if write is not None:
+            return _token(kind.__name__.encode(), b"", write(self, value, depth))
         if issubclass(kind, Enum):
             name = _read(value, "_name_") or _read(value, "_value_")  # a flag of unknown bits
             return _token(b"enum", _type_name(value), self.of(name, depth))
@@ -93,10 +96,10 @@ class _Tokens:
         if is_dataclass(kind):
             names = [field.name for field in fields(kind) if field.compare]
             return self._fields(b"dataclass", value, names, depth)
-        for base, write in _CONTAINERS.items():
+        for base, write_base in _CONTAINERS.items():
             if issubclass(kind, base):
-                name = b"" if kind is base else _type_name(value)
-                return _token(base.__name__.encode(), name, write(self, value, depth))
+                contents = write_base(self, value, depth)
+                return _token(base.__name__.encode(), _type_name(value), contents)
         return _other(value)
 
     def _fields(self, label: bytes, value: Any, names: Iterable[str], depth: int) -> bytes:
