@@ -15,9 +15,9 @@ import random
 import time
 from typing import Protocol
 
-from holdfast.runtime import batch as batches
 from holdfast.model.job import Claim
 from holdfast.model.writes import Completion, Forget, ProgressWrite, Settlement, StepWrite
+from holdfast.runtime import batch as batches
 from holdfast.runtime.batch import Batch, Question, Write
 from holdfast.storage.exchange import Exchange, Rejected
 from holdfast.storage.failures import is_connection_loss, is_transient

