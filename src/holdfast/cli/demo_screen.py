@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -75,6 +77,11 @@ class Screen:
         self._console.print(f"{done} of {len(jobs)} agents done, {mean:.0%} on average")
 
 
+def _document(job: Job) -> str:
+    name: str = json.loads(job.args)["source"]["name"]
+    return Path(name).name
+
+
 def _fraction(job: Job) -> float:
     return 1.0 if job.state == "completed" else job.progress or 0.0
 
@@ -88,8 +95,8 @@ def _note(job: Job) -> str:
 
 def summary_table(evidence: Evidence, verdict: Verdict) -> Table:
     """Returns one line an agent."""
-    table = Table(title="\nagents")
-    for column in ("job", "agent", "state", "steps", "attempts and crashes", "report"):
+    table = Table(title="\nWhat became of the agents", title_justify="left")
+    for column in ("job", "document", "state", "steps", "history", "report"):
         table.add_column(column)
     for history in evidence.histories:
         job = history.job
@@ -97,11 +104,11 @@ def summary_table(evidence: Evidence, verdict: Verdict) -> Table:
         written = evidence.report_jobs.count(job.id)
         table.add_row(
             str(job.id),
-            job.progress_text or "",
+            _document(job),
             job.state,
             str(len(history.steps)),
             slices,
-            "written once" if written == 1 else f"written {written} times",
+            "once" if written == 1 else f"{written} times",
         )
     table.caption = "as promised" if verdict.kept else "NOT as promised"
     return table
