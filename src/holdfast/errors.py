@@ -176,6 +176,7 @@ class JobCancelled(JobError):
     """The job was cancelled before it finished."""
 
     code = "HF-303"
+    default_hint = "`holdfast jobs retry ID` runs it again: finished steps are kept."
 
 
 class JobNeedsAttention(JobError):

@@ -1,7 +1,6 @@
 """The whole path, once: enqueue, claim, run, finish, result."""
 
 from fixtures.running import running
-
 from holdfast import Holdfast
 
 

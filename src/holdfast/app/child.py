@@ -16,13 +16,21 @@ from typing import Any
 
 from holdfast.app.locate import locate
 from holdfast.app.logs import configure
-from holdfast.errors import HoldfastError
+from holdfast.errors import (
+    DatabaseError,
+    HoldfastError,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+)
 from holdfast.runtime.supervisor import EXIT_LOST
 from holdfast.runtime.worker import Worker, WorkerPlan
 from holdfast.storage.database import BlockingDatabase
 
 EXIT_USAGE = 2
 EXIT_DATABASE = 3
+EXIT_SCHEMA = 4
+_LAST_WAIT_S = 1.0
 
 
 def main() -> None:
@@ -41,13 +49,19 @@ def main() -> None:
         database.close()
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_USAGE if error.code < "HF-200" else EXIT_DATABASE)
+        sys.exit(_exit_code(error))
     _say({"hello": _hello(target, plan)})
     answer = sys.stdin.readline()
     if not answer:
         sys.exit(1)
     threading.Thread(target=_die_with_supervisor, daemon=True).start()
     sys.exit(_run(Worker(plan, json.loads(answer)["worker_id"])))
+
+
+def _exit_code(error: HoldfastError) -> int:
+    if isinstance(error, (SchemaMissing, SchemaTooOld, SchemaTooNew)):
+        return EXIT_SCHEMA
+    return EXIT_DATABASE if isinstance(error, DatabaseError) else EXIT_USAGE
 
 
 def _hello(target: str, plan: WorkerPlan) -> dict[str, Any]:
@@ -69,15 +83,28 @@ def _run(worker: Worker) -> int:
     else:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     with runner:
-        runner.run(_serve(worker))
-    return EXIT_LOST if worker.lost else 0
+        is_stuck = runner.run(_serve(worker))
+        code = EXIT_LOST if worker.lost else 0
+        if is_stuck:
+            # Closing the loop would wait for that code for ever; its jobs are handed back.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return code
 
 
-async def _serve(worker: Worker) -> None:
+async def _serve(worker: Worker) -> bool:
+    """Runs the worker; returns whether code of a job's is left that does not stop."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     await worker.run()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, left = await asyncio.wait(left, timeout=_LAST_WAIT_S)
+    return bool(left)
 
 
 def _die_with_supervisor() -> None:

@@ -47,7 +47,7 @@ class Waiter:
         future = self._waiting.get(job_id)
         if future is None:
             future = self._waiting[job_id] = asyncio.get_running_loop().create_future()
-            await self._database.run(await_ends([job_id]))
+            await self._database.run(await_ends([job_id], self._database.schema))
         self._look.set()
         try:
             async with asyncio.timeout(timeout_s):
@@ -93,7 +93,7 @@ def wait_blocking(dsn: str, schema: str, job_id: int, timeout_s: float | None) -
                 raise timed_out(job_id, timeout_s)
             yield min(_POLL_S, left)
 
-    return wait_sync(dsn, schema, "done", await_ends([job_id]), endings([job_id]), pauses())
+    return wait_sync(dsn, schema, "done", await_ends([job_id], schema), endings([job_id]), pauses())
 
 
 def timed_out(job_id: int, timeout_s: float | None) -> ResultTimeout:

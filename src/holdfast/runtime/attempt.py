@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 CURRENT: contextvars.ContextVar[Attempt] = contextvars.ContextVar("holdfast_attempt")
 
+Path = tuple[asyncio.Task[Any], ...]
+BRANCH: contextvars.ContextVar[Path] = contextvars.ContextVar("holdfast_branch", default=())
+"""The tasks of `ctx.map` and `ctx.gather` the current code runs in, outermost first."""
+
 PARK_AFTER_S = 5.0
 """Waits longer than this give the slot to another job."""
 
@@ -83,10 +87,10 @@ class Attempt:
         self.suspended = False
         self._shutting_down = shutting_down
         self._busy = 0
-        self._calm = asyncio.Event()
-        self._calm.set()
+        self._branches = 1
+        self._changed = asyncio.Event()
         self._sleepers: dict[object, tuple[float, str | None]] = {}
-        self._errors: list[tuple[StepWrite, asyncio.Task[Any] | None]] = []
+        self._errors: list[tuple[StepWrite, asyncio.Task[Any] | None, Path]] = []
         self.failed_keys: set[str] = {
             k for k, s in self.journal.recorded.items() if s.state == "failed"
         }
@@ -115,21 +119,37 @@ class Attempt:
         for thread in list(self.threads):
             thread.interrupt()
 
+    def abandon(self) -> None:
+        """Waits for code that does not stop no longer; this process is about to end."""
+        for thread in list(self.threads):
+            thread.abandon()
+
     # --- Waiting and parking ---------------------------------------------------------------
 
     def begin_work(self) -> None:
-        """A step's own code begins: the job must not be parked under it."""
+        """A step begins: the job must not be parked under it."""
         self._busy += 1
-        self._calm.clear()
 
     def end_work(self) -> None:
-        """A step's own code has ended."""
+        """A step has ended and is recorded."""
         self._busy -= 1
-        if self._busy == 0:
-            self._calm.set()
+        self._changed.set()
+
+    def split(self, branches: int) -> None:
+        """The running code waits for branches of its own from now on."""
+        self._branches += branches - 1
+
+    def branch_rests(self) -> None:
+        """One branch has ended or waits for its turn; those that sleep may be all others."""
+        self._branches -= 1
+        self._changed.set()
+
+    def branch_goes_on(self) -> None:
+        """A branch has its turn, or the code that waited for branches goes on."""
+        self._branches += 1
 
     async def pause(self, seconds: float, wake_at: str | None) -> None:
-        """Waits; a long wait parks the job as soon as no step of it is in flight.
+        """Waits; a long wait parks the job once no step is in flight and every branch waits.
 
         `wake_at` is the end of the wait by the database's clock, None when it is not recorded.
         """
@@ -142,14 +162,14 @@ class Attempt:
         try:
             while (left := until - time.monotonic()) > 0:
                 nearest, nearest_at = min(self._sleepers.values(), key=lambda entry: entry[0])
-                if self._busy == 0 and nearest - time.monotonic() > PARK_AFTER_S:
+                idle = self._busy == 0 and len(self._sleepers) >= self._branches
+                if idle and nearest - time.monotonic() > PARK_AFTER_S:
                     self.suspend(nearest_at)
-                if self._busy == 0:
-                    await asyncio.sleep(min(left, PARK_AFTER_S))
-                else:
-                    await _wait_for(self._calm, left)
+                self._changed.clear()
+                await _wait_for(self._changed, left)
         finally:
             del self._sleepers[token]
+            self._changed.set()
 
     def suspend(self, until: str | None) -> None:
         """Parks the job: its code stops here and resumes by replay at `until`."""
@@ -163,24 +183,39 @@ class Attempt:
 
     def observe(self, write: StepWrite) -> None:
         """Keeps a step's error; it is recorded with the next write of whoever caught it."""
-        self._errors.append((write, asyncio.current_task()))
+        self._errors.append((write, asyncio.current_task(), BRANCH.get()))
+
+    def acted_upon(self) -> list[StepWrite]:
+        """Takes the errors that the code making the next write has already caught.
+
+        An error counts as acted upon when the task that got it goes on, or when the code that
+        waited for that task goes on after it has ended. A sibling's write proves nothing.
+        """
+        taken = [entry for entry in self._errors if self._is_past(*entry[1:])]
+        self._errors = [entry for entry in self._errors if entry not in taken]
+        self.failed_keys |= {entry[0].key for entry in taken}
+        return [entry[0] for entry in taken]
+
+    def _is_past(self, task: asyncio.Task[Any] | None, path: Path) -> bool:
+        current, mine = asyncio.current_task(), BRANCH.get()
+        if task is current:
+            return True
+        owner = mine[-1] if mine else self.task
+        if current is not owner and (mine or self.definition.is_async):
+            return False  # a task of the user's own making: nobody knows who waits for it
+        below = path[len(mine) :]
+        return path[: len(mine)] == mine and all(t is None or t.done() for t in (task, *below))
 
     def remember_observed(self) -> None:
-        """Records the errors that the code making the next write has already caught.
+        """Records the errors that were acted upon, along with the write that follows."""
+        for write in self.acted_upon():
+            self.recorder.remember(write)
 
-        An error counts as acted upon when the task that got it goes on, or when the job's main
-        code goes on after that task has ended. A sibling's write proves nothing.
-        """
-        current = asyncio.current_task()
-        main = current is self.task or not self.definition.is_async
-        kept = []
-        for write, task in self._errors:
-            if task is current or (main and (task is None or task.done())):
-                self.recorder.remember(write)
-                self.failed_keys.add(write.key)
-            else:
-                kept.append((write, task))
-        self._errors = kept
+    def start_over(self, keys: set[str]) -> None:
+        """Gives steps whose errors end the attempt all their tries again in the next one."""
+        for write, _, _ in self._errors:
+            if write.key in keys and write.attempts > 1:
+                self.recorder.remember(write._replace(state="retrying", attempts=0))
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
 
 from holdfast.errors import Interrupted
+from holdfast.runtime.carried import Carried, carrying
 from holdfast.runtime.threads import Thread
 from holdfast.storage.transaction import Params, Rows, Statement, StepConnection
 
@@ -24,13 +25,15 @@ class Bridge:
 
     def call(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Returns the coroutine's result; raises `Interrupted` when the job must stop."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future = asyncio.run_coroutine_threadsafe(carrying(coroutine), self._loop)
         if self.thread is not None:
             self.thread.calls.add(future)
         try:
             return future.result()
         except (CancelledError, asyncio.CancelledError):
             raise Interrupted("the job is being stopped") from None
+        except Carried as carried:
+            raise carried.error from None
         finally:
             if self.thread is not None:
                 self.thread.calls.discard(future)

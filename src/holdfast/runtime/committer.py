@@ -52,7 +52,10 @@ class Host(Protocol):
         """The database cannot store this write; no other write was harmed."""
 
     def known_jobs(self) -> list[int]:
-        """Returns the ids of the jobs this process runs or still has to report."""
+        """Returns the ids of the jobs this process runs."""
+
+    def unanswered(self) -> None:
+        """What was asked along with the last writes got no answer: ask again."""
 
 
 class Committer:
@@ -99,6 +102,9 @@ class Committer:
 
     def progress(self, write: ProgressWrite) -> None:
         """Will raise a job's progress: at once, or 250 ms after the last time."""
+        earlier = self._pending.progress.get(write.job_id)
+        if write.text is None and earlier is not None:
+            write = write._replace(text=earlier.text)
         self._pending.progress[write.job_id] = write
         if self._progress_timer is None:
             delay = max(0.0, self._progress_sent + _PROGRESS_EVERY_S - time.monotonic())
@@ -161,17 +167,21 @@ class Committer:
         failures = 0
         while batch or questions:
             try:
-                await self._settle_doubts()
+                await self._settle_doubts(batch)
                 await self._try(batch, questions)
                 return
             except Rejected as error:
                 await self._isolate(batch, error)
+                if batch and questions:
+                    self._host.unanswered()
                 return
             except Exception as error:
                 if not (is_connection_loss(error) or is_transient(error)):
                     raise
                 # A claim among the questions may have been carried out: nobody knows.
                 self._unsure = self._unsure or bool(questions)
+                if questions:
+                    self._host.unanswered()
                 questions = []
                 failures += 1
                 if failures == 1 and is_connection_loss(error):
@@ -191,10 +201,12 @@ class Committer:
         for handler, answer in zip(plan.handlers, answers, strict=True):
             handler(answer)
 
-    async def _settle_doubts(self) -> None:
+    async def _settle_doubts(self, batch: Batch) -> None:
         """Hands back what a claim whose answer was lost may have brought us."""
         if self._unsure:
-            await self._exchange.disown(self._worker_id, self._host.known_jobs())
+            known = {write.job_id for b in (batch, self._pending) for write in b.writes()}
+            known.update(self._host.known_jobs())
+            await self._exchange.disown(self._worker_id, sorted(known))
             self._unsure = False
 
     async def _isolate(self, batch: Batch, error: Rejected) -> None:

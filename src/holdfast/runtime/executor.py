@@ -20,6 +20,7 @@ from holdfast.errors import (
     Discard,
     DurabilityError,
     Interruption,
+    InvalidOption,
     JobTimeout,
     LeaseLost,
     Snooze,
@@ -39,6 +40,8 @@ from holdfast.runtime.remembered import origins
 from holdfast.runtime.threads import Thread
 
 log = logging.getLogger("holdfast.job")
+
+_SEARCHED_CAUSES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,15 @@ async def execute(attempt: Attempt) -> Ended | None:
     finally:
         for timer in timers:
             timer.cancel()
+    return None if attempt.stop is Stop.LEASE_LOST else ended
+
+
+def ended_by(attempt: Attempt, task: asyncio.Task[Ended | None]) -> Ended | None:
+    """Returns how an attempt ended, also when its task never began or was torn down."""
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if error is None:
+        return task.result()
+    ended = _after_error(attempt, error)
     return None if attempt.stop is Stop.LEASE_LOST else ended
 
 
@@ -137,22 +149,48 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
         return _after_stop(attempt, attempt.stop)
     match error:
         case Snooze():
-            return Ended(Ending.SNOOZED, delay_s=max(0.0, error.seconds), reason=error.reason)
+            return _snoozed(attempt, error)
         case Cancel():
             return Ended(Ending.CANCELLED, reason=storable(error.reason) or "by the job itself")
         case Discard():
             return Ended(Ending.DISCARDED, error=error, reason=storable(error.reason))
         case DurabilityError() | Unserialisable() | TooLarge():
             return _stopped(error)
-    for key in origins(error) & attempt.failed_keys:
+    error = _describable(error)
+    keys = origins(error)
+    for key in keys & attempt.failed_keys:
         attempt.recorder.forget(Forget(attempt.job.id, attempt.job.epoch, key))
+    attempt.start_over(keys)
     return _failed(attempt, Ending.FAILED, error)
 
 
+def _snoozed(attempt: Attempt, asked: Snooze) -> Ended:
+    try:
+        delay = seconds(max(0.0, asked.seconds), field="Snooze.seconds")
+    except InvalidOption as error:
+        return _failed(attempt, Ending.FAILED, error)
+    return Ended(Ending.SNOOZED, delay_s=delay, reason=storable(asked.reason) or None)
+
+
+def _describable(error: BaseException) -> BaseException:
+    """Returns the error, or another in its place if asking for its text would end the process."""
+    try:
+        error_text(error)
+    except BaseException as fault:
+        return RuntimeError(f"{error_type(error)}, whose text raised {error_type(fault)}")
+    return error
+
+
 def _is_stop(error: BaseException) -> bool:
+    """Whether an error is our interruption, or was raised by code that was handling it."""
     if isinstance(error, BaseExceptionGroup):
         return all(_is_stop(member) for member in error.exceptions)
-    return isinstance(error, (asyncio.CancelledError, Interruption))
+    behind: BaseException | None = error
+    for _ in range(_SEARCHED_CAUSES):
+        if behind is None or isinstance(behind, (asyncio.CancelledError, Interruption)):
+            break
+        behind = behind.__cause__ or behind.__context__
+    return isinstance(behind, (asyncio.CancelledError, Interruption))
 
 
 def _after_stop(attempt: Attempt, stop: Stop) -> Ended:
@@ -189,7 +227,7 @@ def _backoff(attempt: Attempt, failure: int, error: BaseException) -> float:
     if rule is not None:
         try:
             return seconds(rule(failure, error), field="backoff")
-        except Exception as broken:  # the user's rule must not lose the user's job
+        except BaseException as broken:  # the user's rule must not lose the user's job
             log.error(
                 "job.backoff_broken using the default: %s",
                 error_text(broken),

@@ -29,7 +29,7 @@ GIVE_UP_S = 7.0
 """A supervisor that could not renew for so long stops its jobs, before anybody may take them."""
 GRACE_S = 1.0
 """A session lock must be gone for so long before its worker counts as dead."""
-_BEAT_S = 1.25
+_BEAT_S = 1.5
 _FAILURES: tuple[type[Exception], ...] = (HoldfastError, *CONNECTION_ERRORS)
 
 
@@ -82,6 +82,8 @@ class LeaseKeeper:
         Repeated until it works or the keeper stops: otherwise its lease would have to run out.
         """
         moved: dict[int, str] = {}
+        with self._guard:
+            self._workers.discard(worker_id)
         while not self._stop.is_set():
             try:
                 moved |= self._connection.release(
@@ -97,8 +99,6 @@ class LeaseKeeper:
             except _FAILURES as error:
                 log.warning("lease.release_delayed %s", error)
             self._stop.wait(0.05)
-        with self._guard:
-            self._workers.discard(worker_id)
         return moved
 
     def stop(self) -> None:
@@ -114,16 +114,20 @@ class LeaseKeeper:
         pause = 0.0
         while not self._stop.wait(pause):
             sent = _clock()
+            with self._guard:
+                kept = set(self._workers)
             try:
                 answer = self._connection.beat(lease_s=LEASE_S, grace_s=GRACE_S)
                 self._renewed_at = sent
-                pause = self._after_beat(answer)
+                pause = self._after_beat(answer, kept)
             except _FAILURES as error:
                 pause = self._after_failure(error)
 
-    def _after_beat(self, answer: Beat) -> float:
+    def _after_beat(self, answer: Beat, kept: set[int]) -> float:
         with self._guard:
-            gone = self._workers - answer.renewed
+            # Only those that were ours when the beat was sent and still are: one that was
+            # registered or released meanwhile is not missing.
+            gone = (kept - answer.renewed) & self._workers
             self._workers -= gone
         if gone:
             log.error("lease.gone somebody declared us dead")
@@ -143,7 +147,9 @@ class LeaseKeeper:
             certain=False,
             charge=True,
         )
-        log.warning("lease.rescued %d jobs of %d dead workers", len(moved), len(dead))
+        # Called until the rows are gone: the call that only removes them moves nothing.
+        if moved:
+            log.warning("lease.rescued %d jobs of %d dead workers", len(moved), len(dead))
 
     def _after_failure(self, error: Exception) -> float:
         if is_refusal(error):

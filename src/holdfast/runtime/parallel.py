@@ -7,19 +7,23 @@ then the first error is raised. Only an interruption of the job stops the others
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar
 
-from holdfast.errors import InvalidOption
-from holdfast.runtime.attempt import Attempt
+from holdfast.errors import Interruption, InvalidOption
+from holdfast.runtime.attempt import BRANCH, Attempt
+from holdfast.runtime.carried import Carried, carrying
 from holdfast.runtime.journal import SCOPE, scope
 from holdfast.runtime.progress import report
 from holdfast.runtime.stepping import StepPlan, run_step
 from holdfast.runtime.steps import key_text
 
 R = TypeVar("R")
+
+_INTERRUPTIONS = (asyncio.CancelledError, Interruption)
 
 Share = str | tuple[float, float, str]
 """A progress text, or (from, to, text): the part of the bar that is to be filled."""
@@ -49,19 +53,19 @@ async def run_all(
         grouped = replace(plan, name=group[len(SCOPE.get()) :])
 
         async def one(item: Any, item_key: str) -> Any:
-            async with slots:
+            async with _turn(attempt, slots):
                 if failed.is_set():
                     raise _Skipped
                 try:
                     value = await run_step(attempt, replace(grouped, key=item_key), (item,), {})
-                except Exception:
+                except BaseException:
                     failed.set()
                     raise
                 if progress is not None:
                     report(attempt, next(done), len(todo), text, share=(low, high))
                 return value
 
-        return await _all([one(item, item_key) for item, item_key in todo])
+        return await _all(attempt, [one(item, item_key) for item, item_key in todo])
 
 
 async def gather(attempt: Attempt, branches: Mapping[str, Coroutine[Any, Any, R]]) -> tuple[R, ...]:
@@ -72,7 +76,7 @@ async def gather(attempt: Attempt, branches: Mapping[str, Coroutine[Any, Any, R]
         with scope(name):
             return await work
 
-    return tuple(await _all([branch(name, work) for name, work in branches.items()]))
+    return tuple(await _all(attempt, [branch(name, work) for name, work in branches.items()]))
 
 
 def _share(progress: Share | None) -> tuple[float, float, str]:
@@ -86,14 +90,30 @@ def _share(progress: Share | None) -> tuple[float, float, str]:
     return low, high, text
 
 
+@asynccontextmanager
+async def _turn(attempt: Attempt, slots: asyncio.Semaphore) -> AsyncIterator[None]:
+    attempt.branch_rests()
+    try:
+        await slots.acquire()
+    finally:
+        attempt.branch_goes_on()
+    try:
+        yield
+    finally:
+        slots.release()
+
+
 class _Skipped(Exception):
     """This item was not begun, because another had failed."""
 
 
-async def _all(work: list[Coroutine[Any, Any, R]]) -> list[R]:
-    tasks = [asyncio.create_task(item) for item in work]
+async def _all(attempt: Attempt, work: list[Coroutine[Any, Any, R]]) -> list[R]:
+    tasks = [asyncio.create_task(_branch(item)) for item in work]
     if not tasks:
         return []
+    attempt.split(len(tasks))
+    for task in tasks:
+        task.add_done_callback(lambda _: attempt.branch_rests())
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         while pending := [task for task in tasks if not task.done()]:
@@ -101,11 +121,21 @@ async def _all(work: list[Coroutine[Any, Any, R]]) -> list[R]:
                 break
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _stop([task for task in tasks if not task.done()])
+        try:
+            await _stop([task for task in tasks if not task.done()])
+        finally:
+            attempt.branch_goes_on()
     errors = [e for task in tasks if (e := _error(task)) is not None]
     if errors:
         raise min(errors, key=_weight)
     return [task.result() for task in tasks]
+
+
+async def _branch(work: Coroutine[Any, Any, R]) -> R:
+    task = asyncio.current_task()
+    assert task is not None
+    BRANCH.set((*BRANCH.get(), task))
+    return await carrying(work)
 
 
 async def _stop(tasks: list[asyncio.Task[Any]]) -> None:
@@ -116,15 +146,18 @@ async def _stop(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 def _error(task: asyncio.Task[Any]) -> BaseException | None:
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+    if task.cancelled():
+        return asyncio.CancelledError()
+    error = task.exception()
+    return error.error if isinstance(error, Carried) else error
 
 
 def _interrupted(task: asyncio.Task[Any]) -> bool:
-    return task.done() and not isinstance(_error(task), Exception | None)
+    return task.done() and isinstance(_error(task), _INTERRUPTIONS)
 
 
 def _weight(error: BaseException) -> int:
     """Interruptions first, then real errors, then the items that were never begun."""
     if isinstance(error, _Skipped):
         return 2
-    return 1 if isinstance(error, Exception) else 0
+    return 0 if isinstance(error, _INTERRUPTIONS) else 1

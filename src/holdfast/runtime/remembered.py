@@ -56,7 +56,9 @@ def _mixed(name: str) -> type[StepFailed]:
 
 
 def _initialise(self: StepFailed, message: str, hint: str, original_type: str) -> None:
-    StepFailed.__init__(self, message, hint, original_type)
+    # Not through super(): the original class may want arguments of its own, as those of SDKs do.
+    self.message, self.hint, self.original_type = message, hint, original_type
+    self.args = (message, hint, original_type)
 
 
 def _name(kind: type[BaseException]) -> str:

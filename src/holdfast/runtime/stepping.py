@@ -163,6 +163,8 @@ class _Run:
         while True:
             tries += 1
             started = time.monotonic()
+            # Until it is recorded: a branch that sleeps must not park the job in between.
+            self._attempt.begin_work()
             try:
                 value = await self._try(tries, args, kwargs)
             except DurabilityError:
@@ -172,14 +174,16 @@ class _Run:
                 if delay is None:
                     self._observe(error, tries, started)
                     raise
-                await self._retry_later(error, tries, started, delay)
-                continue
-            await self._record(value, tries, started)
-            return value
+                failure = error
+            else:
+                await self._record(value, tries, started)
+                return value
+            finally:
+                self._attempt.end_work()
+            await self._retry_later(failure, tries, started, delay)
 
     async def _try(self, tries: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         token = INSIDE.set(StepInfo(self._attempt.job.id, self._key, tries))
-        self._attempt.begin_work()
         try:
             if self._plan.timeout_s is None:
                 return await _call(self._attempt, self._plan, args, kwargs)
@@ -195,7 +199,6 @@ class _Run:
                     "Raise its timeout, or give it a Retry.",
                 ) from error
         finally:
-            self._attempt.end_work()
             INSIDE.reset(token)
 
     def _delay(self, error: Exception, tries: int) -> float | None:
@@ -304,6 +307,9 @@ async def transaction(attempt: Attempt, name: str, schema: str) -> AsyncIterator
                 attempt.check()
                 encoded = encode(tx.recorded, None)
                 check_size(encoded, field=f"the rows of transaction {key!r}")
+                # Before the commit: rows written because of an error must not outlive its memory.
+                for error in [attempt.recorder.record(w) for w in attempt.acted_upon()]:
+                    await error
                 await tx.finish(
                     _row(attempt, key, "transaction")._replace(
                         elapsed_s=time.monotonic() - started,

@@ -144,7 +144,8 @@ class Supervisor:
     def _on_exit(self, child: Child) -> None:
         del self._state.children[child.slot]
         code = child.process.returncode
-        clean = code == 0 or (self._state.stops > 0 and code == -signal.SIGTERM)
+        # Nobody but us ends a worker well: a job that calls os._exit(0) has killed it.
+        clean = self._state.stops > 0 and code in (0, -signal.SIGTERM)
         if child.registered and self._keeper is not None:
             self._give_back(child, code, clean=clean)
         if self._state.stops:

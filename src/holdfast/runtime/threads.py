@@ -13,6 +13,7 @@ import ctypes
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from holdfast.errors import Interrupted
@@ -28,6 +29,8 @@ class Thread:
         self._done: asyncio.Future[Any] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name=f"holdfast {name}", daemon=True)
         self.calls: set[Future[Any]] = set()
+        self._guard = threading.Lock()
+        self._ended = False
 
     async def run(self) -> Any:
         """Returns the function's result; when cancelled, interrupts it and waits for its end."""
@@ -48,26 +51,45 @@ class Thread:
         for call in list(self.calls):
             call.cancel()
         target = ctypes.c_ulong(ident)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(target, ctypes.py_object(Interrupted))
+        with self._guard:
+            if not self._ended:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(target, ctypes.py_object(Interrupted))
 
     async def _stop(self) -> None:
         """Interrupts until the thread is gone: a slot is free only when its code is."""
         while not self._done.done():
             self.interrupt()
-            await asyncio.wait([self._done], timeout=1.0)
+            # Cancelled again (a timeout, then a cancel): the code still runs, so this waits on.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([self._done], timeout=1.0)
         if not self._done.cancelled():
             self._done.exception()
 
+    def abandon(self) -> None:
+        """Waits for the thread no longer: its process is about to end."""
+        self._finish(None, Interrupted("its code did not stop"))
+
     def _run(self) -> None:
+        outcome: tuple[Any, BaseException | None] | None = None
+        while True:
+            # An interruption may come when the function has returned and the report has begun.
+            try:
+                if outcome is None:
+                    outcome = self._outcome()
+                with self._guard:
+                    self._ended = True
+                return self._report(*outcome)
+            except Interrupted as late:
+                outcome = outcome or (None, late)
+
+    def _outcome(self) -> tuple[Any, BaseException | None]:
         try:
-            result = self._context.run(self._call)
-        except StopIteration as error:
-            # A future cannot carry StopIteration.
-            self._report(None, RuntimeError(f"the function raised StopIteration: {error}"))
+            return self._context.run(self._call), None
+        except (StopIteration, GeneratorExit) as error:
+            # A future cannot carry the one, and the other would close whoever awaits it.
+            return None, RuntimeError(f"the function raised {type(error).__name__}: {error}")
         except BaseException as error:
-            self._report(None, error)
-        else:
-            self._report(result, None)
+            return None, error
 
     def _report(self, result: Any, error: BaseException | None) -> None:
         try:

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from holdfast.errors import HoldfastError
@@ -23,7 +24,7 @@ from holdfast.runtime.attempt import Attempt, Stop
 from holdfast.runtime.batch import Write
 from holdfast.runtime.committer import Committer
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.executor import Ended, execute, report, settlement
+from holdfast.runtime.executor import Ended, ended_by, execute, report, settlement
 from holdfast.runtime.lanes import Lanes
 from holdfast.storage.database import Database
 from holdfast.storage.exchange import Exchange
@@ -63,7 +64,7 @@ class Worker:
         self._committer = Committer(self._exchange, self, worker_id=worker_id, schema=plan.schema)
         self._lanes = Lanes(plan.queues)
         self._attempts: dict[int, Attempt] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Ended | None]] = set()
         self._wanted = True
         self._more = False
         self._ask_cancels = False
@@ -154,6 +155,7 @@ class Worker:
             log.warning("job.not_stopping handed back", extra={"job_id": attempt.job.id})
             ended = Ended(Ending.SHUTDOWN, reason="its worker was shut down, its code went on")
             self._settle(attempt.job, ended)
+            attempt.abandon()
         self._attempts.clear()
 
     def _interrupt_all(self, why: Stop) -> None:
@@ -181,9 +183,11 @@ class Worker:
         """Looks without being told: rarely while notifications come, often while they do not."""
         while True:
             period = _POLL_LISTENING_S if listener.listening.is_set() else _POLL_BLIND_S
-            await asyncio.sleep(period * random.uniform(0.8, 1.0))
-            if time.monotonic() - self._last_claim >= period * 0.8:
+            due = self._last_claim + period - time.monotonic()
+            if due <= 0:
                 self._look_again()
+                due = period
+            await asyncio.sleep(due * random.uniform(0.8, 1.0))
 
     def next_claim(self) -> Query[Claim] | None:
         """Returns the claim to send along, or None when nothing is due or no slot is free."""
@@ -230,8 +234,12 @@ class Worker:
                 self._attempts[job_id].interrupt(Stop.CANCEL)
 
     def known_jobs(self) -> list[int]:
-        """Returns the ids of the jobs this process runs or still has to report."""
+        """Returns the ids of the jobs this process runs."""
         return list(self._attempts)
+
+    def unanswered(self) -> None:
+        """A claim and the question for cancels were lost: they are asked again."""
+        self._look_again()
 
     # --- Running -------------------------------------------------------------------------------
 
@@ -258,17 +266,20 @@ class Worker:
             self._undecodable(job, error)
             return
         self._attempts[job.id] = attempt
-        task = asyncio.create_task(self._run_one(attempt), name=f"holdfast job {job.id}")
+        task = asyncio.create_task(execute(attempt), name=f"holdfast job {job.id}")
         attempt.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # Not awaited in a coroutine of ours: what some errors do to those that await them, and a
+        # cancel before the first step, would leave the job without an end.
+        task.add_done_callback(partial(self._ended, attempt))
 
-    async def _run_one(self, attempt: Attempt) -> None:
-        ended = await execute(attempt)
+    def _ended(self, attempt: Attempt, task: asyncio.Task[Ended | None]) -> None:
         job = attempt.job
+        self._tasks.discard(task)
         self._lanes.ended(job.queue)
         if self._attempts.get(job.id) is attempt:
             del self._attempts[job.id]
+            ended = ended_by(attempt, task)
             if ended is not None:
                 report(
                     attempt,

@@ -6,6 +6,8 @@ caller that needs a transaction borrows a connection.
 
 from __future__ import annotations
 
+import time
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -18,6 +20,24 @@ from holdfast.storage.migrate import expect_version, installed_version
 from holdfast.storage.query import Query, R, Row, run_async, run_sync
 
 _TIMEOUT_S = 10.0
+_TRUSTED_S = 1.0
+
+
+class _Rested:
+    """Which pooled connections have rested so long that the server may have gone meanwhile.
+
+    Only those are probed before they are lent: probing each time would double every round trip.
+    """
+
+    def __init__(self) -> None:
+        self._used: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
+
+    def is_due(self, conn: object) -> bool:
+        """Returns whether to probe, and notes that the connection is used now."""
+        now = time.monotonic()
+        due = now - self._used.get(conn, 0.0) > _TRUSTED_S
+        self._used[conn] = now
+        return due
 
 
 class Database:
@@ -28,6 +48,7 @@ class Database:
         self.schema = schema
         self._max_size = max_size
         self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
+        self._rested = _Rested()
 
     async def open(self) -> None:
         """Connects and checks the schema; raises at once when either is wrong."""
@@ -45,10 +66,14 @@ class Database:
                 max_size=self._max_size,
                 timeout=_TIMEOUT_S,
                 open=False,
-                check=psycopg_pool.AsyncConnectionPool.check_connection,
+                check=self._check,
             )
             await pool.open()
         self._pool = pool
+
+    async def _check(self, conn: psycopg.AsyncConnection[Row]) -> None:
+        if self._rested.is_due(conn):
+            await psycopg_pool.AsyncConnectionPool.check_connection(conn)
 
     async def close(self) -> None:
         """Closes every connection; the next use opens again."""
@@ -79,6 +104,7 @@ class BlockingDatabase:
         self.schema = schema
         self._max_size = max_size
         self._pool: psycopg_pool.ConnectionPool[psycopg.Connection[Row]] | None = None
+        self._rested = _Rested()
 
     def open(self) -> None:
         """Connects and checks the schema; raises at once when either is wrong."""
@@ -94,10 +120,14 @@ class BlockingDatabase:
                 max_size=self._max_size,
                 timeout=_TIMEOUT_S,
                 open=False,
-                check=psycopg_pool.ConnectionPool.check_connection,
+                check=self._check,
             )
             pool.open()
         self._pool = pool
+
+    def _check(self, conn: psycopg.Connection[Row]) -> None:
+        if self._rested.is_due(conn):
+            psycopg_pool.ConnectionPool.check_connection(conn)
 
     def close(self) -> None:
         """Closes every connection; the next use opens again."""

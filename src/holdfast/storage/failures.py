@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,7 +79,7 @@ def translate(error: Exception, schema: str) -> HoldfastError:
     if state in _MISSING:
         return SchemaMissing(
             f"schema {schema!r} is not installed in this database ({message})",
-            f"Run `holdfast db migrate --schema {schema}` (or set HOLDFAST_SCHEMA).",
+            f"Run `holdfast db migrate --schema {shlex.quote(schema)}` (or set HOLDFAST_SCHEMA).",
         )
     if is_connection_loss(error):
         return DatabaseUnavailable(f"the database cannot be used: {message}", None, state)

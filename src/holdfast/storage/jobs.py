@@ -175,9 +175,10 @@ def retry(ids: Sequence[int]) -> Query[dict[int, str]]:
     return Query("jobs/retry", _states, {"ids": numbers(ids)})
 
 
-def await_ends(ids: Sequence[int]) -> Query[None]:
+def await_ends(ids: Sequence[int], schema: str) -> Query[None]:
     """Marks jobs as awaited, so that their end notifies."""
-    return Query("jobs/await", nothing, {"ids": numbers(ids)})
+    params = {"ids": numbers(ids), "wake_channel": channel(schema, "wake")}
+    return Query("jobs/await", nothing, params)
 
 
 def endings(ids: Sequence[int]) -> Query[list[JobEnding]]:

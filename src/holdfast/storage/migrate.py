@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 
 import psycopg
@@ -41,7 +42,7 @@ def expect_version(version: int, schema: str) -> None:
 
 
 def _remedy(schema: str) -> str:
-    option = "" if schema == "holdfast" else f" --schema {schema}"
+    option = "" if schema == "holdfast" else f" --schema {shlex.quote(schema)}"
     return f"Run `holdfast db migrate{option}`."
 
 

@@ -91,7 +91,8 @@ class EmbeddedPostgres:
             raise EmbeddedServerError(message, "Install PostgreSQL's server, not only its client.")
         self._settings = {**_DEFAULTS, **(settings or {})}
         if reserved := sorted(_RESERVED & self._settings.keys()):
-            raise InvalidOption(f"the embedded server sets {', '.join(reserved)} itself")
+            message = f"the embedded server sets {', '.join(reserved)} itself"
+            raise InvalidOption(message, "Leave these settings out.")
         self._socket_dir: Path | None = None
         self._attached: int | None = None  # the descriptor that holds the shared lock
         self._attached_pid = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from importlib import resources
+from itertools import count
 
 from holdfast.errors import InvalidSettings
 
@@ -21,8 +22,8 @@ _MAX_SCHEMA_BYTES = 50
 def check_schema(schema: str) -> str:
     """Returns `schema` if PostgreSQL can have a schema of that name, else raises."""
     problem = None
-    if not schema or "\x00" in schema:
-        problem = "it is empty or contains NUL"
+    if not schema or not schema.isprintable():
+        problem = "it is empty or contains a character that cannot be printed"
     elif len(schema.encode("utf-8", "surrogatepass")) > _MAX_SCHEMA_BYTES:
         problem = f"it is longer than {_MAX_SCHEMA_BYTES} bytes"
     elif schema.startswith("pg_"):
@@ -52,6 +53,9 @@ def statement(name: str, schema: str) -> str:
 
 def script(text: str, schema: str) -> str:
     """Returns a migration's text qualified with `schema`; comments stay."""
+    # Bodies of functions are dollar-quoted, and a schema's name may contain dollars.
+    tag = next(tag for n in count() if (tag := f"$body{n or ''}$") not in schema)
+    text = text.replace("$$", tag)
     return _QUALIFIER.sub((quoted(schema) + ".").replace("\\", r"\\"), text)
 
 

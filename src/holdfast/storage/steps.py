@@ -43,9 +43,10 @@ def record(worker_id: int, writes: Sequence[StepWrite]) -> Query[Written]:
 
 
 def forget(writes: Sequence[Forget]) -> Query[None]:
-    """Forgets remembered errors."""
-    job_ids, _, keys = columns(writes)
-    return Query("steps/forget", nothing, {"job_ids": numbers(job_ids), "keys": keys})
+    """Forgets remembered errors, each only if its job is still ours."""
+    job_ids, epochs, keys = columns(writes)
+    params = {"job_ids": numbers(job_ids), "epochs": numbers(epochs), "keys": keys}
+    return Query("steps/forget", nothing, params)
 
 
 def load(job_id: int, key: str) -> Query[bytes | None]:

@@ -49,9 +49,11 @@ class ProviderOptions:
         if not self.speed > 0:
             raise InvalidOption(f"speed={self.speed!r} is not above 0", "1.0 is a real API's pace.")
         if self.max_concurrent is not None and self.max_concurrent < 1:
-            raise InvalidOption(f"max_concurrent={self.max_concurrent!r} is less than 1")
+            hint = "Leave it out for no limit."
+            raise InvalidOption(f"max_concurrent={self.max_concurrent!r} is less than 1", hint)
         if self.max_body_bytes < 1:
-            raise InvalidOption(f"max_body_bytes={self.max_body_bytes!r} is less than 1")
+            hint = "Leave it out for the default."
+            raise InvalidOption(f"max_body_bytes={self.max_body_bytes!r} is less than 1", hint)
         if self.upstream is not None and not self.upstream.startswith(("http://", "https://")):
             hint = "Give scheme and host, such as https://api.openai.com."
             raise InvalidOption(f"upstream={self.upstream!r} is not an HTTP URL", hint)

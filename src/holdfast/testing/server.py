@@ -171,13 +171,16 @@ class _Serving:
         self._thread.start()
         self._server.listening.wait()
         if self._failure is not None:
-            raise HoldfastError("The simulated provider did not start.") from self._failure
+            raise HoldfastError(
+                "The simulated provider did not start.", "Its cause says why."
+            ) from self._failure
 
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
-            raise HoldfastError(f"The simulated provider did not end within {STOP_TIMEOUT_S} s.")
+            message = f"The simulated provider did not end within {STOP_TIMEOUT_S} s."
+            raise HoldfastError(message, "A request handler hangs: report it with its request.")
 
     def _run(self) -> None:
         try:

@@ -1,10 +1,10 @@
 -- Claims due jobs for all queues of one worker, and says when the next one is due.
 --
--- worker_id       the claiming worker; without its row nothing is claimed (it was declared dead)
+-- worker_id       the claiming worker; once it was declared dead nothing is claimed
 -- queues, demands one element a queue: how many jobs it can take
 -- lane_*          one element per queue and priority, in order of priority: where to begin
 -- Returns the claimed jobs, then one row without id: `due_in_s` until the next job, and in
--- `epoch` 1 when the worker's row still exists, else 0.
+-- `epoch` 1 when the worker still counts, else 0.
 -- Locks: KEY SHARE on the worker's row (a rescue cannot miss jobs claimed beside it), the claimed
 -- rows; rows locked by others are skipped, nothing waits but for a rescue of this very worker.
 -- Index: job_claim, once per lane; the floor is part of the index condition, so that dead
@@ -13,7 +13,7 @@
 WITH mine AS MATERIALIZED (
     SELECT w.id
     FROM holdfast.worker AS w
-    WHERE w.id = %(worker_id)s::bigint
+    WHERE w.id = %(worker_id)s::bigint AND NOT w.declared_dead
     FOR KEY SHARE
 ),
 lane AS MATERIALIZED (

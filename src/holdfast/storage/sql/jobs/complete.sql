@@ -2,9 +2,11 @@
 --
 -- worker_id; ids, epochs, results, codecs: one element a job; spills: the result goes to `blob`.
 -- Returns the ids that were ours; a job missing from the answer had lost its lease.
--- A cancel that was acknowledged before this commit wins: the job ends `cancelled`.
--- Locks: the job rows. Index: primary key (`id = ANY`); the pair (id, epoch) is checked by a
--- hashed subplan inside CASE, which the planner cannot turn into a join that may flip.
+-- A cancel that was acknowledged before this commit wins: the job ends `cancelled`, and only then
+-- it pays a history row.
+-- Locks: the job rows. Index: primary key (`id = ANY`). The guards stand inside CASE, where the
+-- planner can make neither a join that may flip of them nor a walk along job_running, which has an
+-- entry for every job the worker ever ran while dead rows are held back.
 WITH given AS MATERIALIZED (
     SELECT g.id, g.epoch, g.result, g.codec, g.spill
     FROM unnest(
@@ -15,9 +17,12 @@ WITH given AS MATERIALIZED (
 gone AS (
     DELETE FROM holdfast.job AS j
     WHERE j.id = ANY (%(ids)s::bigint[])
-      AND j.state = 'executing'
-      AND j.worker_id = %(worker_id)s::bigint
-      AND CASE WHEN (j.id, j.epoch) IN (SELECT g.id, g.epoch FROM given AS g) THEN true END
+      AND CASE
+          WHEN j.state = 'executing'
+              AND j.worker_id = %(worker_id)s::bigint
+              AND (j.id, j.epoch) IN (SELECT g.id, g.epoch FROM given AS g)
+          THEN true
+      END
     RETURNING
         j.id, j.epoch, j.run_at, j.created_at, j.started_at, j.deadline, j.cancel_requested_at,
         j.failures, j.max_attempts, j.crashes, j.max_crashes, j.resumes, j.priority, j.awaited,
@@ -51,7 +56,19 @@ spilled AS (
     WHERE g.spill
     ON CONFLICT (job_id, key) DO UPDATE SET data = excluded.data
 ),
+history AS (
+    INSERT INTO holdfast.execution (
+        job_id, epoch, worker_id, started_at, ended_at, outcome, reason
+    )
+    SELECT
+        d.id, d.epoch, %(worker_id)s::bigint, d.started_at, holdfast.clock(), 'cancelled',
+        'cancelled while it ran'
+    FROM gone AS d
+    WHERE d.cancel_requested_at IS NOT NULL
+    ON CONFLICT (job_id, epoch) DO NOTHING
+),
 told AS MATERIALIZED (
-    SELECT pg_notify(%(done_channel)s::text, '') WHERE EXISTS (SELECT 1 FROM gone AS d WHERE d.awaited)
+    SELECT pg_notify(%(done_channel)s::text, '')
+    WHERE EXISTS (SELECT 1 FROM gone AS d WHERE d.awaited)
 )
 SELECT d.id FROM gone AS d WHERE (SELECT count(*) FROM told) >= 0

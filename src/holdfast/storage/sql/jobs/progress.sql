@@ -1,7 +1,8 @@
 -- Raises the progress of running jobs; it never goes back, so a replay leaves the bar alone.
 --
 -- worker_id; one element a job: ids, epochs, fractions, dones, totals, texts.
--- Returns the ids that were ours. Locks: the job rows. Index: primary key. The update is HOT.
+-- Returns the ids that were ours. Locks: the job rows. Index: primary key; for CASE see
+-- `complete`. The update is HOT.
 WITH given AS MATERIALIZED (
     SELECT g.id, g.epoch, g.fraction, g.done, g.total, g.text
     FROM unnest(
@@ -11,8 +12,14 @@ WITH given AS MATERIALIZED (
 )
 UPDATE holdfast.job AS j
 SET progress = greatest(j.progress, g.fraction),
-    progress_done = CASE WHEN g.fraction >= coalesce(j.progress, 0) THEN g.done ELSE j.progress_done END,
-    progress_total = CASE WHEN g.fraction >= coalesce(j.progress, 0) THEN g.total ELSE j.progress_total END,
+    progress_done = CASE
+        WHEN g.fraction >= coalesce(j.progress, 0) THEN g.done
+        ELSE j.progress_done
+    END,
+    progress_total = CASE
+        WHEN g.fraction >= coalesce(j.progress, 0) THEN g.total
+        ELSE j.progress_total
+    END,
     progress_text = CASE
         WHEN g.fraction >= coalesce(j.progress, 0) THEN coalesce(g.text, j.progress_text)
         ELSE j.progress_text
@@ -21,6 +28,5 @@ FROM given AS g
 WHERE j.id = ANY (%(ids)s::bigint[])
   AND j.id = g.id
   AND j.epoch = g.epoch
-  AND j.state = 'executing'
-  AND j.worker_id = %(worker_id)s::bigint
+  AND CASE WHEN j.state = 'executing' AND j.worker_id = %(worker_id)s::bigint THEN true END
 RETURNING j.id

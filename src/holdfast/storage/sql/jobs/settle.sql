@@ -5,8 +5,9 @@
 -- database's clock) or run_ats (an exact time, wins), *_charge (added to the counters), outcomes,
 -- charged, reasons, wait_reasons, wait_details, error_*, results, codecs, spills, bump (epoch + 1).
 -- Returns (id, state, run_at) of the jobs that were ours; a missing one had lost its lease.
--- A requested cancel wins over every other end. `run_at` never lies beyond the job's deadline.
--- Locks: the job rows, in id order. Index: primary key.
+-- A requested cancel wins over every other end, and so does the reason given with it: a running
+-- job has a `wait_detail` only from there. `run_at` never lies beyond the job's deadline.
+-- Locks: the job rows, in id order. Index: primary key; for CASE see `complete`.
 WITH given AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -32,15 +33,16 @@ own AS MATERIALIZED (
         CASE WHEN j.cancel_requested_at IS NULL THEN g.outcome ELSE 'cancelled' END AS outcome,
         CASE WHEN j.cancel_requested_at IS NULL THEN g.wait_reason ELSE 'cancelled' END
             AS wait_reason,
-        least(
-            coalesce(g.run_at, holdfast.clock() + g.delay * interval '1 second'),
-            coalesce(j.deadline, 'infinity')
-        ) AS run_at
+        -- The deadline only bounds a time that is given: least() would take it for a missing one.
+        CASE WHEN g.run_at IS NOT NULL OR g.delay IS NOT NULL THEN least(
+            coalesce(g.run_at, holdfast.clock() + g.delay * interval '1 second'), j.deadline
+        ) END AS run_at
     FROM holdfast.job AS j
     JOIN given AS g ON g.id = j.id AND g.epoch = j.epoch
     WHERE j.id = ANY (%(ids)s::bigint[])
-      AND j.state = 'executing'
-      AND j.worker_id = %(worker_id)s::bigint
+      AND CASE
+          WHEN j.state = 'executing' AND j.worker_id = %(worker_id)s::bigint THEN true
+      END
     ORDER BY j.id
     FOR UPDATE OF j
 ),
@@ -84,7 +86,7 @@ kept AS (
         holdfast.clock(), d.deadline, d.cancel_requested_at, d.failures + o.failure_charge,
         d.max_attempts, d.crashes + o.crash_charge, d.max_crashes, d.resumes + o.resume_charge,
         d.priority, o.codec, o.spill, o.state, d.queue, d.name, d.args, d.tags, d.meta,
-        d.code_version, o.wait_reason, coalesce(o.wait_detail, d.wait_detail), d.progress,
+        d.code_version, o.wait_reason, coalesce(d.wait_detail, o.wait_detail), d.progress,
         d.progress_done, d.progress_total, d.progress_text,
         CASE WHEN NOT o.spill THEN o.result END
     FROM gone AS d

@@ -76,7 +76,13 @@ CREATE TABLE holdfast.job (
     ),
     CONSTRAINT job_args_is_object CHECK (jsonb_typeof(args) = 'object'),
     CONSTRAINT job_meta_is_object CHECK (jsonb_typeof(meta) = 'object'),
-    CONSTRAINT job_progress_range CHECK (progress BETWEEN 0 AND 1)
+    CONSTRAINT job_progress_range CHECK (progress BETWEEN 0 AND 1),
+    -- What lies outside cannot be subtracted (infinity) or read by most programs: one such row
+    -- would break the claims and lists of all others.
+    CONSTRAINT job_times_range CHECK (
+        run_at BETWEEN '1970-01-01 00:00:00+00' AND '9999-01-01 00:00:00+00'
+        AND deadline BETWEEN '1970-01-01 00:00:00+00' AND '9999-01-01 00:00:00+00'
+    )
 ) WITH (
     fillfactor = 85,
     autovacuum_vacuum_scale_factor = 0,
@@ -188,7 +194,8 @@ CREATE TABLE holdfast.blob (
 );
 ALTER TABLE holdfast.blob ALTER COLUMN data SET STORAGE EXTERNAL;
 
--- A process that runs jobs. The row is the lease of all its jobs; its supervisor renews it.
+-- A process that runs jobs. The row is the lease of all its jobs; its supervisor renews it. Once
+-- it is declared dead it neither claims nor renews, and the next rescue removes the row.
 CREATE TABLE holdfast.worker (
     id bigint PRIMARY KEY,
     supervisor_id bigint NOT NULL,
@@ -201,7 +208,7 @@ CREATE TABLE holdfast.worker (
     renewed_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     lock_missing_since timestamptz,
-    stopping boolean NOT NULL DEFAULT false,
+    declared_dead boolean NOT NULL DEFAULT false,
     queues jsonb NOT NULL,
     job_names text[] NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
@@ -217,14 +224,21 @@ VALUES ('partitions', interval '1 hour', clock_timestamp());
 
 -- Makes the archive's daily partitions (UTC days) from today to `days_ahead` from now.
 -- A day whose rows already lie in the default partition is left there: moving them would lock.
+-- Leaves it to a rival who is at it, and to the next hour when somebody reads the archive for
+-- long: every finish would queue behind our wait for the lock.
 CREATE FUNCTION holdfast.make_partitions(days_ahead integer) RETURNS integer
 LANGUAGE plpgsql
+SET lock_timeout = '500ms'
 AS $$
 DECLARE
     day date;
     made integer := 0;
     part text;
 BEGIN
+    PERFORM 1 FROM holdfast.duty AS y WHERE y.name = 'partitions' FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
     FOR day IN
         SELECT g::date
         FROM generate_series(
@@ -246,11 +260,16 @@ BEGIN
             WHERE d.finished_at >= day::timestamp AT TIME ZONE 'UTC'
               AND d.finished_at < (day + 1)::timestamp AT TIME ZONE 'UTC'
         );
-        EXECUTE format(
-            'CREATE TABLE %1$I.%2$I PARTITION OF %1$I.job_archive FOR VALUES FROM (%3$L) TO (%4$L)',
-            holdfast.schema_name(), part,
-            day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC'
-        );
+        BEGIN
+            EXECUTE format(
+                'CREATE TABLE %1$I.%2$I PARTITION OF %1$I.job_archive '
+                'FOR VALUES FROM (%3$L) TO (%4$L)',
+                holdfast.schema_name(), part,
+                day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC'
+            );
+        EXCEPTION WHEN lock_not_available THEN
+            EXIT;
+        END;
         made := made + 1;
     END LOOP;
     RETURN made;
@@ -337,18 +356,16 @@ LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
+    -- Locked by a statement of its own: the next one then sees what a rival has just made of a job.
+    PERFORM 1 FROM holdfast.job AS j WHERE j.id = ANY (ids) ORDER BY j.id FOR UPDATE;
     RETURN QUERY
     WITH mine AS MATERIALIZED (
-        SELECT j.id, j.state
-        FROM holdfast.job AS j
-        WHERE j.id = ANY (ids)
-        ORDER BY j.id
-        FOR UPDATE
+        SELECT j.id, j.state FROM holdfast.job AS j WHERE j.id = ANY (ids)
     ),
     asked AS (
         UPDATE holdfast.job AS j
         SET cancel_requested_at = coalesce(j.cancel_requested_at, holdfast.clock()),
-            wait_detail = coalesce(reason, j.wait_detail)
+            wait_detail = coalesce(j.wait_detail, reason)
         WHERE j.id = ANY (ARRAY(SELECT m.id FROM mine AS m WHERE m.state = 'executing'))
         RETURNING j.id
     ),
@@ -389,13 +406,23 @@ $$;
 
 -- Runs jobs again at once: final ones come back from the archive, those in `attention` or
 -- waiting for a later time become due. Finished steps are kept, remembered errors are forgotten,
--- one more attempt is allowed if all were used. A running job is left alone.
+-- one more attempt is allowed if all were used, a deadline that has passed is dropped. A running
+-- job is left alone.
 CREATE FUNCTION holdfast.retry(ids bigint[]) RETURNS TABLE (id bigint, state text)
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
-    DELETE FROM holdfast.step AS s WHERE s.job_id = ANY (ids) AND s.state <> 'done';
+    -- Locked by statements of their own, the archive first: the next ones then see what a rival
+    -- has just made of a job.
+    PERFORM 1 FROM holdfast.job_archive AS f WHERE f.id = ANY (ids) ORDER BY f.id FOR UPDATE;
+    PERFORM 1 FROM holdfast.job AS j WHERE j.id = ANY (ids) ORDER BY j.id FOR UPDATE;
+    DELETE FROM holdfast.step AS s
+    WHERE s.job_id = ANY (ids)
+      AND s.state <> 'done'
+      AND NOT EXISTS (
+          SELECT 1 FROM holdfast.job AS j WHERE j.id = s.job_id AND j.state = 'executing'
+      );
     DELETE FROM holdfast.blob AS b WHERE b.job_id = ANY (ids) AND b.key = '';
     RETURN QUERY
     WITH back AS (
@@ -403,12 +430,13 @@ BEGIN
     ),
     again AS (
         INSERT INTO holdfast.job (
-            id, epoch, run_at, created_at, started_at, failures, max_attempts, crashes,
+            id, epoch, run_at, created_at, started_at, deadline, failures, max_attempts, crashes,
             max_crashes, resumes, priority, state, queue, name, args, tags, meta, code_version,
             progress, progress_done, progress_total, progress_text
         )
         SELECT
-            b.id, b.epoch, holdfast.clock(), b.created_at, b.started_at, b.failures,
+            b.id, b.epoch, holdfast.clock(), b.created_at, b.started_at,
+            CASE WHEN b.deadline > holdfast.clock() THEN b.deadline END, b.failures,
             greatest(b.max_attempts, b.failures + 1), 0, b.max_crashes, b.resumes, b.priority,
             'available', b.queue, b.name, b.args, b.tags, b.meta, b.code_version,
             b.progress, b.progress_done, b.progress_total, b.progress_text
@@ -418,6 +446,8 @@ BEGIN
     moved AS (
         UPDATE holdfast.job AS j
         SET state = 'available', run_at = holdfast.clock(), crashes = 0,
+            deadline = CASE WHEN j.deadline > holdfast.clock() THEN j.deadline END,
+            cancel_requested_at = NULL,
             max_attempts = greatest(j.max_attempts, j.failures + 1),
             wait_reason = NULL, wait_detail = NULL
         WHERE j.id = ANY (ids) AND j.state IN ('available', 'attention')

@@ -4,8 +4,10 @@
 -- codecs, spills, elapsed (seconds the work took), wakes (seconds until a sleep ends),
 -- code_versions, fingerprints, error_*.
 -- Returns (job_id, key, wake_at) of the rows written; a missing one means the lease is lost.
--- Writing a row twice is the same as once: the owner may replace its own rows.
--- Locks: the job rows NO KEY UPDATE, in id order, against a rescue. Index: both primary keys.
+-- Writing a row twice is the same as once: the owner may replace its own rows. A sleep keeps the
+-- end it was given first; each try of a step has a time of its own.
+-- Locks: the job rows NO KEY UPDATE, in id order, against a rescue. Index: both primary keys;
+-- for CASE see `jobs/complete`.
 WITH given AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -23,8 +25,9 @@ own AS MATERIALIZED (
     SELECT j.id, j.epoch
     FROM holdfast.job AS j
     WHERE j.id = ANY (%(job_ids)s::bigint[])
-      AND j.state = 'executing'
-      AND j.worker_id = %(worker_id)s::bigint
+      AND CASE
+          WHEN j.state = 'executing' AND j.worker_id = %(worker_id)s::bigint THEN true
+      END
     ORDER BY j.id
     FOR NO KEY UPDATE
 ),
@@ -55,7 +58,10 @@ SET state = excluded.state,
     spilled = excluded.spilled,
     started_at = excluded.started_at,
     finished_at = excluded.finished_at,
-    wake_at = coalesce(s.wake_at, excluded.wake_at),
+    wake_at = CASE
+        WHEN s.kind = 'sleep' THEN coalesce(s.wake_at, excluded.wake_at)
+        ELSE excluded.wake_at
+    END,
     code_version = excluded.code_version,
     fingerprint = excluded.fingerprint,
     result = excluded.result,

@@ -10,7 +10,7 @@ WITH renewed AS (
     SET renewed_at = holdfast.clock(),
         expires_at = holdfast.clock() + %(lease_s)s::float8 * interval '1 second',
         lock_missing_since = NULL
-    WHERE w.supervisor_id = %(supervisor_id)s::bigint
+    WHERE w.supervisor_id = %(supervisor_id)s::bigint AND NOT w.declared_dead
     RETURNING w.id
 ),
 other AS MATERIALIZED (
@@ -64,4 +64,6 @@ SELECT 'dead', d.id FROM dead AS d
 UNION ALL
 SELECT 'suspect', u.id FROM unlocked AS u WHERE u.id NOT IN (SELECT d.id FROM dead AS d)
 UNION ALL
-SELECT 'duty', 0 FROM holdfast.duty AS y WHERE y.next_at <= holdfast.clock() AND (SELECT count(*) FROM noted) >= 0
+SELECT 'duty', 0
+FROM holdfast.duty AS y
+WHERE y.next_at <= holdfast.clock() AND (SELECT count(*) FROM noted) >= 0

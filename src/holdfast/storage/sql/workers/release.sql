@@ -1,12 +1,14 @@
 -- Takes the jobs of dead workers away from them, in one guarded statement; any worker may do it.
 --
--- worker_ids; certain: their supervisor saw them die, else the row must prove it (lease_s and
--- grace_s as in the heartbeat), so that one that came back meanwhile is left alone.
+-- worker_ids; certain: their supervisor saw them die, else the row must prove it (grace_s as in
+-- the heartbeat), so that one that came back meanwhile is left alone.
 -- charge: 'crash' charges the culprits, NULL nobody (a hand-back). culprits: the jobs to charge;
 -- NULL when nobody knows: then all are. outcome, reason: what the history says.
 -- A charged job beyond max_crashes goes to `attention`; one with a requested cancel ends.
--- Returns (job id, state) of every job moved. A worker's row goes when it owns nothing more;
--- jobs locked by a statement still in flight stay with it for the next call.
+-- Returns (job id, state) of every job moved. Call it until the worker's row is gone: the first
+-- call declares it dead, a later one removes it when it owns nothing more. For a claim may commit
+-- between this statement's snapshot and its lock, and only the next call sees what it took; jobs
+-- locked by a statement still in flight are left to the next call, too.
 -- Locks: worker rows (against a claim in flight), job rows; locked ones are skipped, never waited
 -- for. Index: job_running.
 WITH dead AS MATERIALIZED (
@@ -77,11 +79,12 @@ kept AS (
     )
     SELECT
         g.id, g.epoch, g.worker_id, g.run_at, g.created_at, g.started_at, holdfast.clock(),
-        g.deadline, g.cancel_requested_at, g.failures, g.max_attempts, g.crashes, g.max_crashes,
-        g.resumes, g.priority, 'cancelled', g.queue, g.name, g.args, g.tags, g.meta,
-        g.code_version, 'cancelled', g.wait_detail, g.progress, g.progress_done,
+        g.deadline, g.cancel_requested_at, g.failures, g.max_attempts, g.crashes + l.crash,
+        g.max_crashes, g.resumes, g.priority, 'cancelled', g.queue, g.name, g.args, g.tags,
+        g.meta, g.code_version, 'cancelled', g.wait_detail, g.progress, g.progress_done,
         g.progress_total, g.progress_text
     FROM gone AS g
+    JOIN lost AS l ON l.id = g.id
     RETURNING job_archive.id, job_archive.state
 ),
 history AS (
@@ -94,9 +97,16 @@ history AS (
     FROM lost AS l
     ON CONFLICT (job_id, epoch) DO NOTHING
 ),
+declared AS (
+    UPDATE holdfast.worker AS w
+    SET declared_dead = true
+    WHERE w.id IN (SELECT d.id FROM dead AS d) AND NOT w.declared_dead
+),
 buried AS (
     DELETE FROM holdfast.worker AS w
     WHERE w.id IN (SELECT d.id FROM dead AS d)
+      -- Asked of the snapshot: a rival's declaration after it proves nothing about our view.
+      AND EXISTS (SELECT 1 FROM holdfast.worker AS s WHERE s.id = w.id AND s.declared_dead)
       AND NOT EXISTS (
           SELECT 1
           FROM holdfast.job AS j

@@ -1,0 +1,68 @@
+"""What is written for programs: one JSON document, or one JSON line for each item of a list."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+from holdfast import Execution, Explanation, Job, Step
+
+_STORED_AS_JSON = ("args", "meta")
+# Says how the row was read, not what the job is.
+_LEFT_OUT = frozenset({"now"})
+
+
+def write(document: object) -> None:
+    """Writes one JSON document on one line of standard output, in ASCII."""
+    click.echo(dump(document))
+
+
+def write_lines(documents: Iterable[object]) -> None:
+    """Writes one line of JSON for each document."""
+    for document in documents:
+        write(document)
+
+
+def dump(document: object, *, indent: int | None = None, ascii_only: bool = True) -> str:
+    """Returns strict JSON: NaN and the infinities become strings, datetimes ISO 8601.
+
+    >>> dump({"a": float("nan")})
+    '{"a": "nan"}'
+    """
+    return json.dumps(
+        _finite(document),
+        allow_nan=False,
+        default=_default,
+        ensure_ascii=ascii_only,
+        indent=indent,
+    )
+
+
+def record(value: Job | Execution | Step | Explanation) -> dict[str, Any]:
+    """Returns a value's fields by name; what is stored as JSON text becomes JSON."""
+    fields = dataclasses.fields(value)
+    found = {f.name: getattr(value, f.name) for f in fields if f.name not in _LEFT_OUT}
+    for name in _STORED_AS_JSON:
+        if isinstance(found.get(name), str):
+            found[name] = json.loads(found[name])
+    return found
+
+
+def _default(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else repr(value)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

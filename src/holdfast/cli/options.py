@@ -1,0 +1,104 @@
+"""Options and values that commands share, and how a command gets its application."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+from holdfast import Holdfast
+from holdfast.app.locate import locate
+from holdfast.errors import HoldfastError, InvalidOption, UsageError
+from holdfast.model.durations import seconds
+from holdfast.model.names import check_name
+from holdfast.model.text import error_line, error_stack
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JOB_ID = click.IntRange(1, 2**63 - 1)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON to standard output, for programs."
+)
+target_argument = click.argument("target", metavar="TARGET")
+
+
+def database_options(command: F) -> F:
+    """Adds --dsn and --schema."""
+    command = click.option(
+        "--schema", metavar="NAME", help="The schema [default: $HOLDFAST_SCHEMA or holdfast]."
+    )(command)
+    return click.option(
+        "--dsn",
+        metavar="DSN",
+        help="The database [default: $HOLDFAST_DSN or $DATABASE_URL]. "
+        "Prefer the environment: `ps` shows everybody what stands here.",
+    )(command)
+
+
+def duration(field: str) -> Callable[[str], float]:
+    """Returns the reader of a length of time such as 30, 5m or 1h30m, in seconds."""
+    return lambda value: seconds(value, field=field)
+
+
+def moment(field: str) -> Callable[[str], datetime]:
+    """Returns the reader of a time in ISO 8601 with its offset from UTC."""
+    hint = "Write it like 2030-01-31T09:00+01:00, or with a Z for UTC."
+
+    def read(value: str) -> datetime:
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidOption(f"{field}={value!r} is not a time", hint) from None
+        if found.utcoffset() is None:
+            raise InvalidOption(f"{field}={value!r} has no offset from UTC", hint)
+        return found
+
+    return read
+
+
+def name(field: str) -> Callable[[str], str]:
+    """Returns the reader of the name of a queue, a job or a tag."""
+    return lambda value: check_name(value, field=field)
+
+
+@contextmanager
+def connected(dsn: str | None, schema: str | None) -> Iterator[Holdfast]:
+    """Lends an application that has no job functions; its connections are closed at the end."""
+    app = Holdfast(dsn, schema=schema)
+    try:
+        yield app
+    finally:
+        app.close_sync()
+
+
+@contextmanager
+def located(target: str, dsn: str | None, schema: str | None) -> Iterator[Holdfast]:
+    """Lends the application a target names, on the database the options name."""
+    app = _load(target)
+    if dsn is not None:
+        app = app.with_settings(dsn=dsn)
+    if schema is not None:
+        app = app.with_settings(schema=Holdfast(schema=schema).settings.schema)
+    try:
+        yield app
+    finally:
+        app.close_sync()
+
+
+def _load(target: str) -> Holdfast:
+    """Imports the user's code; what it prints meanwhile must not mix with our output."""
+    try:
+        with redirect_stdout(sys.stderr):
+            return locate(target)
+    except HoldfastError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{target} cannot be imported: {error_line(error)}\n{error_stack(error).rstrip()}",
+            "Mend the module: `python -c 'import …'` shows the same.",
+        ) from error
