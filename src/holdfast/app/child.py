@@ -39,10 +39,7 @@ def main() -> None:
     configure(options.get("log_level", "INFO"))
     try:
         app = locate(target)
-        if options.get("dsn"):
-            app = app.with_settings(dsn=options["dsn"])
-        if options.get("schema"):
-            app = app.with_settings(schema=options["schema"])
+        app.point_at(dsn=options.get("dsn"), schema=options.get("schema"))
         plan = app.worker_plan(options.get("queues"))
         database = BlockingDatabase(plan.dsn, plan.schema)
         database.open()

@@ -42,6 +42,11 @@ class EnqueueOptions:
     meta_json: str | None = None
     conn: object = None
 
+    @property
+    def has_two_times(self) -> bool:
+        """True when it is said twice, in different ways, when the job is to run."""
+        return self.run_in_s is not None and self.run_at is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[R]):
@@ -134,8 +139,6 @@ class JobFunction(Generic[P, R]):
         transaction commits and never if it rolls back; we neither commit nor retry there.
         """
         check_options(unknown, _OPTION_NAMES, where=f"{self.name}.options()")
-        if run_in is not None and run_at is not None:
-            raise InvalidOption("run_in and run_at are both given", "Give one of them.")
         old = self._options
         given = {
             "run_in_s": None if run_in is None else seconds(run_in, field="run_in"),
@@ -149,6 +152,8 @@ class JobFunction(Generic[P, R]):
             "conn": conn,
         }
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        if replace(old, **changes).has_two_times:
+            raise InvalidOption("run_in and run_at are both given", "Give one of them.")
         return JobFunction(self.definition, self.client, replace(old, **changes))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from holdfast.errors import JobCancelled, JobFailed, JobNeedsAttention, JobNotFound
@@ -22,8 +22,8 @@ class Handle(Generic[R]):
     """One enqueued job. Valid at once; waiting for it makes sense once its enqueue committed."""
 
     id: int
-    client: Client
-    definition: Definition | None = None
+    client: Client = field(repr=False, compare=False)
+    definition: Definition | None = field(default=None, repr=False, compare=False)
 
     async def result(self, timeout: Duration | None = None) -> R:
         """Waits for the job's end and returns its result; woken by a notification.

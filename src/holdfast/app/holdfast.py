@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Concatenate, Never, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
@@ -19,12 +18,19 @@ from holdfast.app.function import (
 )
 from holdfast.app.handle import Handle
 from holdfast.app.running import running
-from holdfast.app.settings import DEFAULT_CONCURRENCY, Settings, load_settings, read_queues
+from holdfast.app.settings import (
+    DEFAULT_CONCURRENCY,
+    Settings,
+    changed_settings,
+    load_settings,
+    read_queues,
+)
 from holdfast.errors import InvalidJobFunction, InvalidOption, UsageError
 from holdfast.model.backoff import Backoff
 from holdfast.model.durations import Duration, seconds
 from holdfast.model.job import Job, WorkerInfo
 from holdfast.model.names import check_name, check_options, unknown
+from holdfast.model.states import SHOWN
 from holdfast.model.text import shown
 from holdfast.runtime.context import BlockingContext, Context
 from holdfast.runtime.definition import Definition, Drift
@@ -245,6 +251,7 @@ class Holdfast:
         limit: int = 50,
     ) -> list[Job]:
         """Lists jobs, newest first. `state` as shown: also scheduled, retryable, waiting."""
+        _check_listing(state, limit)
         query = jobs.find(
             ids=ids, queue=queue, name=name, tag=tag, shown=state, before_id=before_id, limit=limit
         )
@@ -262,6 +269,7 @@ class Holdfast:
         limit: int = 50,
     ) -> list[Job]:
         """Lists jobs, newest first, blocking; see `jobs`."""
+        _check_listing(state, limit)
         query = jobs.find(
             ids=ids, queue=queue, name=name, tag=tag, shown=state, before_id=before_id, limit=limit
         )
@@ -343,14 +351,34 @@ class Holdfast:
         await self.close()
 
     def with_settings(self, **changes: Any) -> Holdfast:
-        """Returns this application with other settings and the same job functions."""
+        """Returns this application with other `Settings` fields and the same job functions.
+
+        Take the job functions from the copy: those of the original still use the original's.
+        """
         copy = Holdfast.__new__(Holdfast)
-        copy.settings = replace(self.settings, **changes)
+        copy.settings = changed_settings(self.settings, changes)
         copy.client = Client(copy.settings)
         copy._registry = {
             name: JobFunction(f.definition, copy.client) for name, f in self._registry.items()
         }
         return copy
+
+    def point_at(self, *, dsn: str | None = None, schema: str | None = None) -> None:
+        """Points this very application at another database; for commands, before its first use.
+
+        Its job functions follow, so that a job that enqueues another does it there, too.
+        """
+        given = {"dsn": dsn, "schema": schema}
+        changes = {key: value for key, value in given.items() if value is not None}
+        self.settings = changed_settings(self.settings, changes)
+        self.client.settings = self.settings
+
+
+def _check_listing(state: str | None, limit: int) -> None:
+    if state is not None and state not in SHOWN:
+        raise unknown("state", state, SHOWN)
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 100_000:
+        raise InvalidOption(f"limit={shown(limit)} is not 1..100000", "Page with before_id.")
 
 
 _JOB_OPTIONS = (

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from holdfast.app.holdfast import Holdfast
-from holdfast.errors import UnknownName, UsageError
+from holdfast.errors import HoldfastError, UnknownName, UsageError
 from holdfast.model.names import nearest
+from holdfast.model.text import error_line, error_stack
 
 
 def locate(target: str) -> Holdfast:
@@ -48,6 +49,13 @@ def _import(name: str) -> object:
             ) from None
         raise UsageError(
             f"module {name!r} needs {missing!r}, which is not installed", "Install it."
+        ) from error
+    except HoldfastError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{name} cannot be imported: {error_line(error)}\n{error_stack(error).rstrip()}",
+            "Mend the module: `python -c 'import …'` shows the same.",
         ) from error
 
 

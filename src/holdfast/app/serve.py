@@ -26,5 +26,6 @@ def serve(
     configure(log_level)
     options = {"queues": queues, "dsn": dsn, "schema": schema, "log_level": log_level}
     given = json.dumps({key: value for key, value in options.items() if value is not None})
-    command = [sys.executable, "-m", "holdfast.app.child", target, given]
+    # -P: a user's queue.py must not stand in for the standard library's before we are loaded.
+    command = [sys.executable, "-P", "-m", "holdfast.app.child", target, given]
     return Supervisor(command, processes).run()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from holdfast.errors import HoldfastError, InvalidSettings
 from holdfast.model.durations import seconds
-from holdfast.model.names import check_name, nearest
+from holdfast.model.names import check_name, check_options, nearest
 from holdfast.storage.statements import check_schema
 
 ENVIRONMENT = {
@@ -69,6 +69,17 @@ def load_settings(given: Mapping[str, Any], folder: Path | None = None) -> Setti
     if problems:
         raise InvalidSettings("; ".join(problems), " ".join(hints))
     return Settings(**values)
+
+
+def changed_settings(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Returns the settings with some fields changed; unknown or wrong ones are refused."""
+    known = {f.name for f in fields(Settings)}
+    check_options(changes, known, where="Settings")
+    checked = dict(changes)
+    for key, reader in _READERS.values():
+        if key in checked and checked[key] is not None:
+            checked[key] = reader(checked[key])
+    return replace(settings, **checked)
 
 
 def _from_file(folder: Path) -> dict[str, Any]:

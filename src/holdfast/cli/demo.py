@@ -95,7 +95,8 @@ def _run(sources: list[demo_agents.Source], speed: float, console: Console) -> E
         folder.chmod(0o711)
         server = stack.enter_context(EmbeddedPostgres(folder / "pg"))
         console.print(f"PostgreSQL {server.version}, embedded")
-        app = demo_agents.app.with_settings(dsn=server.dsn)
+        app = demo_agents.app
+        app.point_at(dsn=server.dsn)
         app.migrate()
         stack.callback(app.close_sync)
         ledger = folder / "ledger.jsonl"

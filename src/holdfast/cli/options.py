@@ -12,10 +12,9 @@ import click
 
 from holdfast import Holdfast
 from holdfast.app.locate import locate
-from holdfast.errors import HoldfastError, InvalidOption, UsageError
+from holdfast.errors import InvalidOption
 from holdfast.model.durations import seconds
 from holdfast.model.names import check_name
-from holdfast.model.text import error_line, error_stack
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,10 +79,7 @@ def connected(dsn: str | None, schema: str | None) -> Iterator[Holdfast]:
 def located(target: str, dsn: str | None, schema: str | None) -> Iterator[Holdfast]:
     """Lends the application a target names, on the database the options name."""
     app = _load(target)
-    if dsn is not None:
-        app = app.with_settings(dsn=dsn)
-    if schema is not None:
-        app = app.with_settings(schema=Holdfast(schema=schema).settings.schema)
+    app.point_at(dsn=dsn, schema=schema)
     try:
         yield app
     finally:
@@ -92,13 +88,5 @@ def located(target: str, dsn: str | None, schema: str | None) -> Iterator[Holdfa
 
 def _load(target: str) -> Holdfast:
     """Imports the user's code; what it prints meanwhile must not mix with our output."""
-    try:
-        with redirect_stdout(sys.stderr):
-            return locate(target)
-    except HoldfastError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"{target} cannot be imported: {error_line(error)}\n{error_stack(error).rstrip()}",
-            "Mend the module: `python -c 'import …'` shows the same.",
-        ) from error
+    with redirect_stdout(sys.stderr):
+        return locate(target)

@@ -24,6 +24,9 @@ class State(StrEnum):
 FINAL = frozenset({State.COMPLETED, State.DISCARDED, State.CANCELLED})
 LIVE = frozenset(State) - FINAL
 
+SHOWN = (*(state.value for state in State), "scheduled", "retryable", "waiting")
+"""What people are shown: the states, and three ways of being available later."""
+
 TRANSITIONS: dict[str, dict[State, State]] = {
     "claim": {State.AVAILABLE: State.EXECUTING},
     "complete": {State.EXECUTING: State.COMPLETED},

@@ -61,6 +61,13 @@ class Lanes:
             for priority in _PRIORITIES
         ]
 
+    def sweep_in_s(self) -> float | None:
+        """Seconds until rows below the floors are to be looked for; None when they just were.
+
+        A transaction that commits late wakes us for a row that a claim with floors does not see.
+        """
+        return None if self._sweeping else max(0.0, self._sweep_due - time.monotonic())
+
     def took(self, claim: Claim, took_s: float) -> None:
         """Learns the new floors from a claim, and from a sweep what the next one may cost."""
         seen: set[tuple[str, int]] = set()

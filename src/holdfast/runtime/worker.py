@@ -213,14 +213,18 @@ class Worker:
             self._start(job)
         # Slots ran out before the jobs did: there may be more.
         self._more = not self._lanes.demands()
+        self._set_timer([answer.due_in_s, self._lanes.sweep_in_s()])
+        if answer.due_in_s is None and answer.jobs and self._lanes.demands():
+            self._want()
+
+    def _set_timer(self, waits: list[float | None]) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if answer.due_in_s is not None and answer.due_in_s < 3600:
+        near = [wait for wait in waits if wait is not None and wait < 3600]
+        if near:
             loop = asyncio.get_running_loop()
-            self._due = loop.call_later(max(0.001, answer.due_in_s + 0.0005), self._want)
-        elif answer.due_in_s is None and answer.jobs and self._lanes.demands():
-            self._want()
+            self._due = loop.call_later(max(0.001, min(near) + 0.0005), self._want)
 
     def wants_cancels(self) -> bool:
         """Returns True once when it should be looked up which jobs are to be cancelled."""

@@ -35,7 +35,7 @@ async def run_async(
     """Runs one query: one statement, one round trip; the caller owns the transaction."""
     cursor = psycopg.AsyncCursor(conn, row_factory=tuple_row)
     await cursor.execute(
-        statement(query.name, schema), query.params, prepare=(query.prepare and prepare) or None
+        statement(query.name, schema), query.params, prepare=_prepare(query, prepare)
     )
     return query.decode(await cursor.fetchall() if cursor.description else [])
 
@@ -45,10 +45,15 @@ def run_sync(
 ) -> R:
     """Runs one query: one statement, one round trip; the caller owns the transaction."""
     cursor = psycopg.Cursor(conn, row_factory=tuple_row)
-    cursor.execute(
-        statement(query.name, schema), query.params, prepare=(query.prepare and prepare) or None
-    )
+    cursor.execute(statement(query.name, schema), query.params, prepare=_prepare(query, prepare))
     return query.decode(cursor.fetchall() if cursor.description else [])
+
+
+def _prepare(query: Query[Any], allowed: bool) -> bool | None:  # noqa: FBT001
+    """True: at once. None: when it has been run often. False: never, not even then."""
+    if not allowed:
+        return False
+    return query.prepare or None
 
 
 async def run_pipeline(
