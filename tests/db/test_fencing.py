@@ -241,7 +241,7 @@ def test_a_hand_back_of_unknown_jobs_leaves_the_known_ones(desk: Desk) -> None:
     known, unknown = desk.enqueue_all([{"name": "work"}] * 2)
     worker_id = desk.worker()
     desk.claim(worker_id)
-    assert desk.run(jobs.disown(worker_id, desk.schema, [known])) == [unknown]
+    assert desk.run(jobs.disown(worker_id, desk.schema, [(known, 1)])) == [unknown]
     row = desk.row(unknown)
     assert (row["state"], row["resumes"], row["epoch"]) == ("available", 1, 2)
     assert desk.row(known)["state"] == "executing"

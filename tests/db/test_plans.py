@@ -57,7 +57,7 @@ HOT: dict[str, tuple[Hot, set[str]]] = {
         lambda schema, owned: steps.forget([Forget(job.id, job.epoch, "fetch") for job in owned]),
         {"job_pkey", "step_pkey"},
     ),
-    "cancels_requested": (lambda schema, owned: jobs.cancels_requested(1), {"job_running"}),
+    "owned": (lambda schema, owned: jobs.owned(1, everything=True), {"job_running"}),
     "await": (
         lambda schema, owned: jobs.await_ends([job.id for job in owned], schema),
         {"job_pkey"},

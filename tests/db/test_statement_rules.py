@@ -62,7 +62,7 @@ OPERATIONS: list[Query[Any]] = [
     jobs.complete(1, "s", [completion(JOB)]),
     jobs.settle(1, "s", [settled(JOB, Ended(Ending.FAILED))]),
     jobs.progress(1, [ProgressWrite(1, 1, 0.5, None, None, None)]),
-    jobs.cancels_requested(1),
+    jobs.owned(1, everything=True),
     jobs.disown(1, "s", []),
     jobs.cancel([1], None),
     jobs.retry([1]),

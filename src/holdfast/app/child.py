@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 from holdfast.app.locate import locate
 from holdfast.app.logs import configure
@@ -52,7 +52,7 @@ def main() -> None:
     if not answer:
         sys.exit(1)
     threading.Thread(target=_die_with_supervisor, daemon=True).start()
-    sys.exit(_run(Worker(plan, json.loads(answer)["worker_id"])))
+    _run(Worker(plan, json.loads(answer)["worker_id"]))
 
 
 def _exit_code(error: HoldfastError) -> int:
@@ -72,26 +72,22 @@ def _hello(target: str, plan: WorkerPlan) -> dict[str, Any]:
     }
 
 
-def _run(worker: Worker) -> int:
+def _run(worker: Worker) -> NoReturn:
     try:
         import uvloop
     except ImportError:
         runner = asyncio.Runner()
     else:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    with runner:
-        is_stuck = runner.run(_serve(worker))
-        code = EXIT_LOST if worker.lost else 0
-        if is_stuck:
-            # Closing the loop would wait for that code for ever; its jobs are handed back.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    return code
+    runner.run(_serve(worker))
+    # Not closed: that would wait for code of jobs that does not stop, in tasks and in threads, for
+    # as long as it likes. Its jobs are handed back, and the supervisor waits.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_LOST if worker.lost else 0)
 
 
-async def _serve(worker: Worker) -> bool:
-    """Runs the worker; returns whether code of a job's is left that does not stop."""
+async def _serve(worker: Worker) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
@@ -100,8 +96,7 @@ async def _serve(worker: Worker) -> bool:
     for task in left:
         task.cancel()
     if left:
-        _, left = await asyncio.wait(left, timeout=_LAST_WAIT_S)
-    return bool(left)
+        await asyncio.wait(left, timeout=_LAST_WAIT_S)
 
 
 def _die_with_supervisor() -> None:
@@ -110,7 +105,8 @@ def _die_with_supervisor() -> None:
 
 
 def _say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
+    # A module that printed without a newline must not spoil our line.
+    sys.stdout.write("\n" + json.dumps(message) + "\n")
     sys.stdout.flush()
 
 

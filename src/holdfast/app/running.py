@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from holdfast.errors import DatabaseError
 from holdfast.runtime.lease import LEASE_S, LeaseKeeper, new_identity
 from holdfast.runtime.worker import Worker, WorkerPlan
 from holdfast.storage.database import Database
 from holdfast.storage.workers import Registration
+
+log = logging.getLogger("holdfast.worker")
+
+_PAUSE_S = 1.0
 
 
 @asynccontextmanager
@@ -21,31 +27,87 @@ async def running(plan: WorkerPlan) -> AsyncIterator[None]:
     database = Database(plan.dsn, plan.schema)
     await database.open()  # checks the schema, with the remedy in the error
     await database.close()
-    loop = asyncio.get_running_loop()
-    worker = Worker(plan, new_identity())
-
-    def lost(_: set[int]) -> None:
-        loop.call_soon_threadsafe(worker.lose_lease)
-
-    keeper = LeaseKeeper(plan.dsn, plan.schema, lost=lost)
-    await asyncio.to_thread(keeper.start)
+    service = _Service(plan)
+    await asyncio.to_thread(service.keeper.start)
     try:
-        await asyncio.to_thread(keeper.register, registration(plan, worker.worker_id, keeper))
-        task = asyncio.create_task(worker.run(), name="holdfast worker")
+        await service.begin()
+        task = asyncio.create_task(service.run(), name="holdfast worker")
         try:
             yield
         finally:
-            worker.stop()
+            service.stop()
             await _settle(task)
-            await asyncio.to_thread(
-                keeper.release,
-                worker.worker_id,
-                outcome="shutdown",
-                reason="its application was shut down",
-                charge=False,
-            )
     finally:
-        await asyncio.to_thread(keeper.stop)
+        await asyncio.to_thread(service.keeper.stop)
+
+
+class _Service:
+    """One worker after another: when one loses its lease or breaks, the next takes its place."""
+
+    def __init__(self, plan: WorkerPlan) -> None:
+        self._plan = plan
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._worker = Worker(plan, new_identity())
+        self.keeper = LeaseKeeper(plan.dsn, plan.schema, lost=self._lost)
+
+    def stop(self) -> None:
+        """Lets the running worker finish; no other follows."""
+        self._stopping.set()
+        self._worker.stop()
+
+    async def begin(self) -> None:
+        """Gives the next worker its lease."""
+        new = registration(self._plan, self._worker.worker_id, self.keeper)
+        await asyncio.to_thread(self.keeper.register, new)
+
+    async def run(self) -> None:
+        """Runs workers until stopped; a breakdown is logged and the jobs are handed back."""
+        while True:
+            try:
+                await self._worker.run()
+            except Exception:
+                log.exception("worker.broke another one takes over")
+            await self._hand_back()
+            if self._stopping.is_set():
+                return
+            if not await self._renew():
+                return
+
+    async def _renew(self) -> bool:
+        """Prepares the next worker, however long that takes; False when stopped meanwhile."""
+        while not self._stopping.is_set():
+            self._worker = Worker(self._plan, new_identity())
+            try:
+                await self.begin()
+            except DatabaseError as error:
+                log.warning("worker.waits for the database: %s", error)
+                await _until(self._stopping, _PAUSE_S)
+            else:
+                log.warning("worker.restarted after it had lost its lease or broken")
+                return True
+        return False
+
+    async def _hand_back(self) -> None:
+        await asyncio.to_thread(
+            self.keeper.release,
+            self._worker.worker_id,
+            outcome="shutdown",
+            reason="its application was shut down",
+            charge=False,
+        )
+
+    def _lost(self, worker_ids: set[int]) -> None:
+        if self._worker.worker_id in worker_ids:
+            self._loop.call_soon_threadsafe(self._worker.lose_lease)
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 def registration(plan: WorkerPlan, worker_id: int, keeper: LeaseKeeper) -> Registration:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 
-from holdfast.errors import ResultTimeout
+from holdfast.errors import DatabaseUnavailable, ResultTimeout
 from holdfast.model.job import JobEnding
 from holdfast.storage.database import Database
 from holdfast.storage.jobs import await_ends, endings
 from holdfast.storage.listen import Listener, wait_sync
+
+log = logging.getLogger("holdfast.results")
 
 _POLL_S = 5.0
 _POLL_BLIND_S = 0.5
@@ -75,11 +78,20 @@ class Waiter:
             except TimeoutError:
                 pass
             self._look.clear()
-            ids = list(self._waiting)
-            for ending in await self._database.run(endings(ids)) if ids else []:
-                future = self._waiting.pop(ending.id)
-                if not future.done():
-                    future.set_result(ending)
+            if self._waiting:
+                await self._answer(list(self._waiting))
+
+    async def _answer(self, ids: list[int]) -> None:
+        try:
+            found = await self._database.run(endings(ids))
+        except DatabaseUnavailable as error:
+            # Asked again after the pause, or as soon as the listener is back.
+            log.warning("results.delayed %s", error.message)
+            return
+        for ending in found:
+            future = self._waiting.pop(ending.id)
+            if not future.done():
+                future.set_result(ending)
 
 
 def wait_blocking(dsn: str, schema: str, job_id: int, timeout_s: float | None) -> JobEnding:

@@ -57,6 +57,14 @@ class Claim(NamedTuple):
     alive: bool
 
 
+class Owned(NamedTuple):
+    """A running job that the database says is this worker's."""
+
+    id: int
+    epoch: int
+    cancel_requested: bool
+
+
 class Lane(NamedTuple):
     """One queue at one priority, and where in it a claim begins to look."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holdfast.errors import Interrupted, LeaseLost, Suspended
+from holdfast.errors import Interrupted, LeaseLost, Suspended, UsageError
 from holdfast.model.job import ClaimedJob
 from holdfast.model.writes import Forget, ProgressWrite, StepWrite
 from holdfast.runtime.journal import Journal
@@ -73,6 +73,7 @@ class Attempt:
         schema: str,
     ) -> None:
         self.schema = schema
+        self._loop = asyncio.get_running_loop()
         self.job = job
         self.definition = definition
         self.recorder = recorder
@@ -103,6 +104,12 @@ class Attempt:
 
     def check(self) -> None:
         """Raises when the job's code must not go on; every use of the context begins here."""
+        if asyncio.get_running_loop() is not self._loop:
+            # What it would wait for is resolved in the worker's loop, which cannot wake this one.
+            raise UsageError(
+                "the job's context was used in another event loop than the job's",
+                "Do not call asyncio.run() around steps: make the job function async.",
+            )
         if self.suspended:
             raise Suspended("the job is parked; its code must let Suspended pass")
         if self.stop is Stop.LEASE_LOST:

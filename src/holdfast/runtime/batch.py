@@ -11,12 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.errors import LeaseLost
 from holdfast.model.writes import Completion, Forget, ProgressWrite, Settlement, StepWrite
 from holdfast.storage import jobs, steps
 from holdfast.storage.query import Query
 
 StepDone = asyncio.Future[str | None]
 """Resolves with the time a sleep ends when the row is written."""
+
+StepSlot = tuple[int, int, str]
+"""(job id, epoch, key)"""
 
 Write = Completion | Forget | ProgressWrite | Settlement | StepWrite
 
@@ -25,8 +29,8 @@ Write = Completion | Forget | ProgressWrite | Settlement | StepWrite
 class Batch:
     """Writes of one exchange. Later progress of a job replaces earlier."""
 
-    steps: dict[tuple[int, str], tuple[StepWrite, list[StepDone]]] = field(default_factory=dict)
-    progress: dict[int, ProgressWrite] = field(default_factory=dict)
+    steps: dict[StepSlot, tuple[StepWrite, list[StepDone]]] = field(default_factory=dict)
+    progress: dict[tuple[int, int], ProgressWrite] = field(default_factory=dict)
     forgets: list[Forget] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)
     settlements: list[Settlement] = field(default_factory=list)
@@ -42,7 +46,7 @@ class Batch:
 
     def add_step(self, write: StepWrite, done: StepDone | None) -> None:
         """Adds a journal row; one that was written over before it was sent is sent once."""
-        slot = (write.job_id, write.key)
+        slot = (write.job_id, write.epoch, write.key)
         waiting = self.steps[slot][1] if slot in self.steps else []
         if done is not None:
             waiting.append(done)
@@ -53,12 +57,44 @@ class Batch:
         singles: list[Batch] = []
         for slot, entry in self.steps.items():
             singles.append(Batch(steps={slot: entry}))
-        for job_id, write in self.progress.items():
-            singles.append(Batch(progress={job_id: write}))
+        for lease, write in self.progress.items():
+            singles.append(Batch(progress={lease: write}))
         singles += [Batch(forgets=[w]) for w in self.forgets]
         singles += [Batch(completions=[w]) for w in self.completions]
         singles += [Batch(settlements=[w]) for w in self.settlements]
         return singles
+
+    def chunks(self, limit_bytes: int) -> list[Batch]:
+        """Returns this batch, or if its results are too large for one message, parts of it."""
+        if self.size_bytes <= limit_bytes:
+            return [self]
+        parts = [Batch()]
+        size = 0
+        for single in self.split():
+            if len(parts[-1]) and size + single.size_bytes > limit_bytes:
+                parts.append(Batch())
+                size = 0
+            size += single.size_bytes
+            parts[-1].absorb(single)
+        return parts
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all results in this batch."""
+        results = [entry[0].result for entry in self.steps.values()]
+        results += [w.result for w in self.completions]
+        results += [w.result for w in self.settlements]
+        return sum(len(result) for result in results if result is not None)
+
+    def absorb(self, other: Batch) -> None:
+        """Adds the writes of another batch behind those of this one."""
+        for slot, (write, waiting) in other.steps.items():
+            earlier = self.steps[slot][1] if slot in self.steps else []
+            self.steps[slot] = (write, [*earlier, *waiting])
+        self.progress.update(other.progress)
+        self.forgets += other.forgets
+        self.completions += other.completions
+        self.settlements += other.settlements
 
     def writes(self) -> list[Write]:
         """Returns every write."""
@@ -127,6 +163,10 @@ def _recorded(batch: Batch, done: steps.Written, refused: Refused) -> None:
     for slot, (write, waiting) in batch.steps.items():
         if slot not in done:
             refused(write.job_id, write.epoch)
+            for future in waiting:
+                if not future.done():
+                    gone = f"job {write.job_id} does not belong to this process any more"
+                    future.set_exception(LeaseLost(gone))
             continue
         for future in waiting:
             if not future.done():

@@ -13,21 +13,24 @@ import asyncio
 import logging
 import random
 import time
-from typing import Protocol
+from typing import Literal, Protocol
 
-from holdfast.model.job import Claim
+from holdfast.model.job import Claim, Owned
 from holdfast.model.writes import Completion, Forget, ProgressWrite, Settlement, StepWrite
 from holdfast.runtime import batch as batches
 from holdfast.runtime.batch import Batch, Question, Write
 from holdfast.storage.exchange import Exchange, Rejected
-from holdfast.storage.failures import is_connection_loss, is_transient
-from holdfast.storage.jobs import cancels_requested
+from holdfast.storage.failures import is_connection_loss, is_locked, is_transient
+from holdfast.storage.jobs import owned
 from holdfast.storage.query import Query
 
 log = logging.getLogger("holdfast.committer")
 
 _PROGRESS_EVERY_S = 0.25
 _MAX_BACKOFF_S = 2.0
+_LOCKED_PAUSE_S = 0.2
+_MAX_BYTES = 32 * 1024 * 1024
+"""Results in one exchange: the server refuses messages of a gigabyte by hanging up."""
 
 
 class Host(Protocol):
@@ -39,8 +42,8 @@ class Host(Protocol):
     def claimed(self, claim: Claim, took_s: float) -> None:
         """Takes the claimed jobs."""
 
-    def wants_cancels(self) -> bool:
-        """Returns True once when it should be looked up which jobs are to be cancelled."""
+    def wants_owned(self) -> Literal["cancelled", "all"] | None:
+        """Returns once what to look up: the jobs to be cancelled, or all that are ours."""
 
     def cancels(self, job_ids: list[int]) -> None:
         """Stops the jobs that somebody asked to cancel."""
@@ -51,8 +54,8 @@ class Host(Protocol):
     def rejected(self, write: Write, error: Exception) -> None:
         """The database cannot store this write; no other write was harmed."""
 
-    def known_jobs(self) -> list[int]:
-        """Returns the ids of the jobs this process runs."""
+    def known_jobs(self) -> list[tuple[int, int]]:
+        """Returns (id, epoch) of the jobs this process runs."""
 
     def unanswered(self) -> None:
         """What was asked along with the last writes got no answer: ask again."""
@@ -102,10 +105,11 @@ class Committer:
 
     def progress(self, write: ProgressWrite) -> None:
         """Will raise a job's progress: at once, or 250 ms after the last time."""
-        earlier = self._pending.progress.get(write.job_id)
+        lease = (write.job_id, write.epoch)
+        earlier = self._pending.progress.get(lease)
         if write.text is None and earlier is not None:
             write = write._replace(text=earlier.text)
-        self._pending.progress[write.job_id] = write
+        self._pending.progress[lease] = write
         if self._progress_timer is None:
             delay = max(0.0, self._progress_sent + _PROGRESS_EVERY_S - time.monotonic())
             loop = asyncio.get_running_loop()
@@ -132,12 +136,15 @@ class Committer:
             self._wake.clear()
             batch, self._pending = self._pending, Batch()
             questions = self._questions()
-            if not batch and not questions:
+            if not batch and not questions and not self._unsure:
                 self._idle.set()
                 continue
             self._idle.clear()
             self._note_progress(batch)
-            await self._send(batch, questions)
+            *parts, last = batch.chunks(_MAX_BYTES)
+            for part in parts:
+                await self._send(part, [])
+            await self._send(last, questions)
             if self._pending:
                 self._wake.set()
             elif not self._wake.is_set():
@@ -146,8 +153,9 @@ class Committer:
     def _questions(self) -> list[Question]:
         """Returns what is asked along with the writes: sent once, never repeated."""
         questions: list[Question] = []
-        if self._host.wants_cancels():
-            questions.append((cancels_requested(self._worker_id), self._host.cancels))
+        look = self._host.wants_owned()
+        if look is not None:
+            questions.append((owned(self._worker_id, everything=look == "all"), self._owned))
         claim = None if self._stopping else self._host.next_claim()
         if claim is not None:
             started = time.monotonic()
@@ -165,7 +173,7 @@ class Committer:
     async def _send(self, batch: Batch, questions: list[Question]) -> None:
         """Writes `batch` for sure, however long the database is away."""
         failures = 0
-        while batch or questions:
+        while batch or questions or self._unsure:
             try:
                 await self._settle_doubts(batch)
                 await self._try(batch, questions)
@@ -178,11 +186,15 @@ class Committer:
             except Exception as error:
                 if not (is_connection_loss(error) or is_transient(error)):
                     raise
-                # A claim among the questions may have been carried out: nobody knows.
-                self._unsure = self._unsure or bool(questions)
                 if questions:
+                    # A claim among them may have been carried out: after a lost connection nobody
+                    # knows.
+                    self._unsure = self._unsure or is_connection_loss(error)
                     self._host.unanswered()
-                questions = []
+                    questions = []
+                if is_locked(error) and batch:
+                    await self._send_around_lock(batch)
+                    return
                 failures += 1
                 if failures == 1 and is_connection_loss(error):
                     log.warning("database.away keeping %d writes: %s", len(batch), error)
@@ -197,17 +209,39 @@ class Committer:
             schema=self._schema,
             refused=self._host.refused,
         )
-        answers = await self._exchange.send(plan.queries)
+        answers = await self._exchange.send(plan.queries) if plan.queries else []
         for handler, answer in zip(plan.handlers, answers, strict=True):
             handler(answer)
 
     async def _settle_doubts(self, batch: Batch) -> None:
         """Hands back what a claim whose answer was lost may have brought us."""
         if self._unsure:
-            known = {write.job_id for b in (batch, self._pending) for write in b.writes()}
-            known.update(self._host.known_jobs())
-            await self._exchange.disown(self._worker_id, sorted(known))
+            known = self._known() | {(w.job_id, w.epoch) for w in batch.writes()}
+            await self._exchange.disown(self._worker_id, known)
             self._unsure = False
+
+    def _owned(self, rows: list[Owned]) -> None:
+        """Learns what the database says is ours: what is to stop, and what we never heard of."""
+        self._host.cancels([row.id for row in rows if row.cancel_requested])
+        known = self._known()
+        if any((row.id, row.epoch) not in known for row in rows):
+            # A claim arrived although its answer did not: perhaps on a session that we had lost.
+            self._unsure = True
+            self._wake.set()
+
+    def _known(self) -> set[tuple[int, int]]:
+        pending = {(w.job_id, w.epoch) for w in self._pending.writes()}
+        return pending | set(self._host.known_jobs())
+
+    async def _send_around_lock(self, batch: Batch) -> None:
+        """Writes what it can; a row that somebody holds locked is tried again a little later."""
+        if len(batch) == 1:
+            batch.absorb(self._pending)
+            self._pending = batch
+            asyncio.get_running_loop().call_later(_LOCKED_PAUSE_S, self._wake.set)
+            return
+        for single in batch.split():
+            await self._send(single, [])
 
     async def _isolate(self, batch: Batch, error: Rejected) -> None:
         """Writes each write alone, so that only the ones the database rejects are lost."""

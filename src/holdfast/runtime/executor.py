@@ -41,6 +41,8 @@ from holdfast.runtime.threads import Thread
 
 log = logging.getLogger("holdfast.job")
 
+_LATE_S = 0.5
+
 _SEARCHED_CAUSES = 50
 
 
@@ -82,16 +84,30 @@ def ended_by(attempt: Attempt, task: asyncio.Task[Ended | None]) -> Ended | None
 
 
 def _start_timers(attempt: Attempt) -> list[asyncio.TimerHandle]:
-    loop = asyncio.get_running_loop()
-    timers = []
-    if attempt.definition.timeout_s is not None:
-        timers.append(
-            loop.call_later(attempt.definition.timeout_s, attempt.interrupt, Stop.TIMEOUT)
-        )
-    if attempt.job.deadline_in_s is not None:
-        left = max(0.0, attempt.job.deadline_in_s)
-        timers.append(loop.call_later(left, attempt.interrupt, Stop.DEADLINE))
+    limits = [
+        (attempt.definition.timeout_s, Stop.TIMEOUT),
+        (attempt.job.deadline_in_s, Stop.DEADLINE),
+    ]
+    timers: list[asyncio.TimerHandle] = []
+    for limit, why in limits:
+        if limit is not None:
+            _arm(attempt, max(0.0, limit), why, timers)
     return timers
+
+
+def _arm(attempt: Attempt, wait_s: float, why: Stop, timers: list[asyncio.TimerHandle]) -> None:
+    """Stops the attempt after a while; time in which others blocked the loop does not count."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + wait_s
+
+    def fire() -> None:
+        late = loop.time() - due
+        if late > _LATE_S:
+            _arm(attempt, min(late, wait_s), why, timers)
+        else:
+            attempt.interrupt(why)
+
+    timers.append(loop.call_later(wait_s, fire))
 
 
 async def _run(attempt: Attempt) -> Any:

@@ -45,6 +45,10 @@ class Lanes:
         """Gives a slot back."""
         self._running[queue] -= 1
 
+    def was_full(self, queue: str) -> bool:
+        """Whether the slot just given back is the queue's only free one: there may be more jobs."""
+        return self._slots.get(queue, 0) - self._running[queue] == 1
+
     def demands(self) -> dict[str, int]:
         """Returns the free slots of each queue that has some."""
         free = {q: n - self._running[q] for q, n in self._slots.items()}

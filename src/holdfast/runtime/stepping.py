@@ -11,11 +11,12 @@ import contextvars
 import inspect
 import random
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -25,6 +26,7 @@ from holdfast.errors import (
     LeaseLost,
     NonDeterminism,
     StepTimeout,
+    Suspended,
     Undecodable,
 )
 from holdfast.model.backoff import Retry, retry_after
@@ -36,6 +38,7 @@ from holdfast.model.writes import StepWrite
 from holdfast.runtime.attempt import Attempt, Stop
 from holdfast.runtime.remembered import mark, remembered_error
 from holdfast.runtime.threads import Thread
+from holdfast.storage.failures import is_connection_loss
 from holdfast.storage.transaction import StepConnection, replaying
 
 INSIDE: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar(
@@ -73,9 +76,22 @@ class StepPlan:
     timeout_s: float | None = None
 
 
-@lru_cache(maxsize=4096)
+_adapters: weakref.WeakKeyDictionary[Any, TypeAdapter[Any] | None] = weakref.WeakKeyDictionary()
+"""By function, not by what is called: a bound method would keep its object alive."""
+
+
 def return_adapter(fn: Callable[..., Any]) -> TypeAdapter[Any] | None:
     """Returns the validator of a function's return annotation, or None."""
+    function = getattr(fn, "__func__", fn)
+    try:
+        if function not in _adapters:
+            _adapters[function] = _adapter_of(function)
+        return _adapters[function]
+    except TypeError:
+        return _adapter_of(function)  # it cannot be referred to weakly
+
+
+def _adapter_of(fn: Callable[..., Any]) -> TypeAdapter[Any] | None:
     try:
         hints = inspect.get_annotations(inspect.unwrap(fn), eval_str=True)
     except Exception:  # an annotation that cannot be evaluated says nothing about the value
@@ -300,6 +316,7 @@ async def transaction(attempt: Attempt, name: str, schema: str) -> AsyncIterator
             yield replaying(outcomes, schema)
             return
         attempt.begin_work()
+        tx: Any = None
         try:
             async with attempt.source.transaction() as tx:
                 started = time.monotonic()
@@ -320,6 +337,13 @@ async def transaction(attempt: Attempt, name: str, schema: str) -> AsyncIterator
                 )
         except LeaseLost:
             attempt.interrupt(Stop.LEASE_LOST)
+            raise
+        except Exception as error:
+            if is_connection_loss(error) and (tx is None or tx.is_lost):
+                # Nobody's failure, and nobody knows whether the commit arrived: the context goes
+                # no further, and a replay finds out.
+                attempt.suspended = True
+                raise Suspended("the database went away in a transaction step") from error
             raise
         finally:
             attempt.end_work()

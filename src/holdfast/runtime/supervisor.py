@@ -49,8 +49,15 @@ class Child:
 class _State:
     children: dict[int, Child] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
+    releasing: int = 0
     stops: int = 0
     exit_code: int = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is still something to wait for; a third signal waits for children only."""
+        waiting = bool(self.children) or (self.releasing > 0 and self.stops <= 2)
+        return waiting or not self.stops
 
 
 class Supervisor:
@@ -74,7 +81,7 @@ class Supervisor:
         try:
             for slot in range(self._processes):
                 self._spawn(slot)
-            while self._state.children or not self._state.stops:
+            while self._state.is_busy:
                 self._handle(*self._events.get())
         finally:
             for child in self._state.children.values():
@@ -96,6 +103,8 @@ class Supervisor:
             case "restart":
                 if not self._state.stops:
                     self._spawn(value)
+            case "released":
+                self._state.releasing -= 1
             case "lost":
                 self._on_lost(value)
 
@@ -150,8 +159,8 @@ class Supervisor:
             self._give_back(child, code, clean=clean)
         if self._state.stops:
             return
-        if not child.registered and code not in (None, 0, EXIT_LOST) and code > 0:
-            # It could not even start (bad import, wrong settings): starting again will not help.
+        if self._keeper is None and code not in (0, EXIT_LOST) and code > 0:
+            # None has ever started (bad import, wrong settings): starting again will not help.
             log.error("worker.cannot_start exit code %d", code)
             self._state.exit_code = code
             self._on_stop()
@@ -159,19 +168,30 @@ class Supervisor:
         self._restart(child)
 
     def _give_back(self, child: Child, code: int, *, clean: bool) -> None:
-        assert self._keeper is not None
+        """Takes the jobs of a dead worker away from it, beside the loop of events.
+
+        While the database is away that takes its time, and signals must be heard meanwhile.
+        """
+        keeper = self._keeper
+        assert keeper is not None
         why = child.killed_for or describe_exit(code)
         innocent = clean or code == EXIT_LOST
-        moved = self._keeper.release(
-            child.worker_id,
-            outcome="shutdown" if innocent else "crashed",
-            reason=f"its worker process {why}",
-            charge=not innocent,
-        )
-        if not clean:
-            log.warning(
-                "worker.died pid %d %s; %d jobs given back", child.process.pid, why, len(moved)
+
+        def release() -> None:
+            moved = keeper.release(
+                child.worker_id,
+                outcome="shutdown" if innocent else "crashed",
+                reason=f"its worker process {why}",
+                charge=not innocent,
             )
+            if not clean:
+                log.warning(
+                    "worker.died pid %d %s; %d jobs given back", child.process.pid, why, len(moved)
+                )
+            self._events.put(("released", child))
+
+        self._state.releasing += 1
+        threading.Thread(target=release, daemon=True).start()
 
     def _restart(self, child: Child) -> None:
         if time.monotonic() - child.started > _HEALTHY_S:
@@ -213,7 +233,7 @@ class Supervisor:
             if not child.registered and line.startswith(b'{"hello"'):
                 self._events.put(("hello", (child, json.loads(line)["hello"])))
             else:
-                os.write(1, line)
+                _pass_on(line)
 
     def _wait(self, child: Child) -> None:
         child.process.wait()
@@ -228,6 +248,14 @@ class Supervisor:
         except BrokenPipeError:
             # It died meanwhile; its exit is in the queue.
             return
+
+
+def _pass_on(line: bytes) -> None:
+    """Prints what a worker printed; where nobody reads it any more, it must still not block."""
+    try:
+        os.write(1, line)
+    except OSError:
+        return
 
 
 def describe_exit(code: int) -> str:

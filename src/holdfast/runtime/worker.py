@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from holdfast.errors import HoldfastError
 from holdfast.model.job import Claim, ClaimedJob
@@ -39,6 +39,7 @@ _POLL_LISTENING_S = 5.0
 _POLL_BLIND_S = 0.5
 _STOP_GRACE_S = 5.0
 _UNKNOWN_DELAY_S = 15.0
+_IDLE_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,8 @@ class Worker:
         self._attempts: dict[int, Attempt] = {}
         self._tasks: set[asyncio.Task[Ended | None]] = set()
         self._wanted = True
-        self._more = False
-        self._ask_cancels = False
+        self._look: Literal["cancelled", "all"] | None = None
+        self._polls = 0
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
         self._lost = False
@@ -166,13 +167,13 @@ class Worker:
 
     def _heard(self, kind: str, payload: str) -> None:
         if kind == "cancel":
-            self._ask_cancels = True
+            self._look = self._look or "cancelled"
             self._committer.claim_soon()
         elif payload in self._plan.queues:
             self._want()
 
     def _look_again(self) -> None:
-        self._ask_cancels = bool(self._attempts)
+        self._look = "all"
         self._want()
 
     def _want(self) -> None:
@@ -183,11 +184,15 @@ class Worker:
         """Looks without being told: rarely while notifications come, often while they do not."""
         while True:
             period = _POLL_LISTENING_S if listener.listening.is_set() else _POLL_BLIND_S
-            due = self._last_claim + period - time.monotonic()
-            if due <= 0:
-                self._look_again()
-                due = period
-            await asyncio.sleep(due * random.uniform(0.8, 1.0))
+            await asyncio.sleep(period * random.uniform(0.8, 1.0))
+            self._polls += 1
+            # Jobs that are ours and unknown to us come from lost answers only: an idle worker need
+            # not ask each time.
+            if self._attempts or self._polls % _IDLE_LOOKS == 0:
+                self._look = "all"
+                self._committer.claim_soon()
+            if time.monotonic() - self._last_claim >= period * 0.5:
+                self._want()
 
     def next_claim(self) -> Query[Claim] | None:
         """Returns the claim to send along, or None when nothing is due or no slot is free."""
@@ -195,9 +200,7 @@ class Worker:
             return None
         demands = self._lanes.demands()
         if not demands:
-            # The first slot to be freed asks again.
-            self._more = True
-            return None
+            return None  # the first slot to be freed asks again
         self._wanted = False
         return claim(self.worker_id, demands, self._lanes.lanes(demands))
 
@@ -211,11 +214,7 @@ class Worker:
         self._lanes.took(answer, took_s)
         for job in answer.jobs:
             self._start(job)
-        # Slots ran out before the jobs did: there may be more.
-        self._more = not self._lanes.demands()
         self._set_timer([answer.due_in_s, self._lanes.sweep_in_s()])
-        if answer.due_in_s is None and answer.jobs and self._lanes.demands():
-            self._want()
 
     def _set_timer(self, waits: list[float | None]) -> None:
         if self._due is not None:
@@ -226,10 +225,10 @@ class Worker:
             loop = asyncio.get_running_loop()
             self._due = loop.call_later(max(0.001, min(near) + 0.0005), self._want)
 
-    def wants_cancels(self) -> bool:
-        """Returns True once when it should be looked up which jobs are to be cancelled."""
-        ask, self._ask_cancels = self._ask_cancels, False
-        return ask and bool(self._attempts)
+    def wants_owned(self) -> Literal["cancelled", "all"] | None:
+        """Returns once what to look up: the jobs to be cancelled, or all that are ours."""
+        look, self._look = self._look, None
+        return None if look == "cancelled" and not self._attempts else look
 
     def cancels(self, job_ids: list[int]) -> None:
         """Stops the jobs that somebody asked to cancel."""
@@ -237,9 +236,9 @@ class Worker:
             if job_id in self._attempts:
                 self._attempts[job_id].interrupt(Stop.CANCEL)
 
-    def known_jobs(self) -> list[int]:
-        """Returns the ids of the jobs this process runs."""
-        return list(self._attempts)
+    def known_jobs(self) -> list[tuple[int, int]]:
+        """Returns (id, epoch) of the jobs this process runs."""
+        return [(a.job.id, a.job.epoch) for a in self._attempts.values()]
 
     def unanswered(self) -> None:
         """A claim and the question for cancels were lost: they are asked again."""
@@ -292,8 +291,7 @@ class Worker:
                     settle=self._committer.settle,
                 )
                 _log(attempt, ended)
-        if self._more and not self._stopping.is_set():
-            self._more = False
+        if self._lanes.was_full(job.queue) and not self._stopping.is_set():
             self._want()
         if not self._attempts:
             self._drained.set()

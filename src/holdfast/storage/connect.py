@@ -11,12 +11,16 @@ from holdfast.errors import InvalidSettings
 from holdfast.storage.failures import translated
 from holdfast.storage.query import Query, R, Row, run_async, run_sync
 
-_DEFAULTS = {"connect_timeout": "5", "application_name": "holdfast"}
+_DEFAULTS = {"connect_timeout": "5", "application_name": "holdfast", "client_encoding": "utf8"}
 
 # A statement of the hot path must never read a whole table, whatever the statistics say: a plan
 # that was cached while the table was empty would, for as long as the connection lives. The generic
 # plan is made once, so that no statement is planned again for its parameters.
-_HOT = "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off"
+_HOT = (
+    "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off; "
+    # Somebody's open transaction may hold the row of one job: the others must not wait for it.
+    "SET lock_timeout = '200ms'"
+)
 
 # For the connection that holds a supervisor's lock: the client notices a cut network before the
 # server does, so that it stops its jobs before anybody may take them.

@@ -6,6 +6,8 @@ caller that needs a transaction borrows a connection.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -48,12 +50,17 @@ class Database:
         self.schema = schema
         self._max_size = max_size
         self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
+        self._opening = asyncio.Lock()
         self._rested = _Rested()
 
     async def open(self) -> None:
         """Connects and checks the schema; raises at once when either is wrong."""
-        if self._pool is not None:
-            return
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await self._opened()
+
+    async def _opened(self) -> psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Row]]:
         with translated(self.schema):
             # Probed by a plain connection: a pool would retry in the background for its whole
             # timeout and then say only that it timed out.
@@ -69,7 +76,7 @@ class Database:
                 check=self._check,
             )
             await pool.open()
-        self._pool = pool
+        return pool
 
     async def _check(self, conn: psycopg.AsyncConnection[Row]) -> None:
         if self._rested.is_due(conn):
@@ -104,12 +111,17 @@ class BlockingDatabase:
         self.schema = schema
         self._max_size = max_size
         self._pool: psycopg_pool.ConnectionPool[psycopg.Connection[Row]] | None = None
+        self._opening = threading.Lock()
         self._rested = _Rested()
 
     def open(self) -> None:
         """Connects and checks the schema; raises at once when either is wrong."""
-        if self._pool is not None:
-            return
+        if self._pool is None:
+            with self._opening:
+                if self._pool is None:
+                    self._pool = self._opened()
+
+    def _opened(self) -> psycopg_pool.ConnectionPool[psycopg.Connection[Row]]:
         with translated(self.schema):
             with connect_sync(self.dsn) as conn:
                 expect_version(run_sync(conn, installed_version(), self.schema), self.schema)
@@ -123,7 +135,7 @@ class BlockingDatabase:
                 check=self._check,
             )
             pool.open()
-        self._pool = pool
+        return pool
 
     def _check(self, conn: psycopg.Connection[Row]) -> None:
         if self._rested.is_due(conn):

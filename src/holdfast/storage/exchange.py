@@ -5,13 +5,18 @@ Several statements travel in one pipeline: one round trip, one transaction, one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
 
 from holdfast.storage.connect import connect_hot
-from holdfast.storage.failures import is_connection_loss, is_transient, translate
+from holdfast.storage.failures import (
+    is_connection_loss,
+    is_transient,
+    translate,
+    translate_value,
+)
 from holdfast.storage.jobs import disown
 from holdfast.storage.query import Query, Row, run_async, run_pipeline
 
@@ -60,12 +65,17 @@ class Exchange:
             if is_transient(error):
                 raise
             raise Rejected(translate(error, self._schema)) from error
+        except (ValueError, TypeError) as error:
+            # Raised while a parameter was written down; what went out before it is committed,
+            # and can be sent again.
+            await self.close()
+            raise Rejected(translate_value(error)) from error
         except BaseException:
             # Cancelled in mid-protocol: the connection's state is unknown.
             await self.close()
             raise
 
-    async def disown(self, worker_id: int, known: Sequence[int]) -> list[int]:
+    async def disown(self, worker_id: int, known: Iterable[tuple[int, int]]) -> list[int]:
         """Hands back jobs that the worker owns but does not know."""
         await self.open()
         assert self._conn is not None

@@ -47,6 +47,11 @@ def is_transient(error: BaseException) -> bool:
     return state in {"40001", "40P01", "55P03", "57014"}
 
 
+def is_locked(error: BaseException) -> bool:
+    """True when somebody's open transaction holds a row longer than we wait for it."""
+    return isinstance(error, psycopg.errors.LockNotAvailable)
+
+
 def is_refusal(error: BaseException) -> bool:
     """True when the server's machine answered that no server runs, or that it is starting.
 
@@ -88,6 +93,13 @@ def translate(error: Exception, schema: str) -> HoldfastError:
             f"the database refused a value: {message}", hint or "Nothing was stored."
         )
     return DatabaseError(message, hint, state)
+
+
+def translate_value(error: Exception) -> InvalidArguments:
+    """Returns the error of ours for a value that the driver could not write down."""
+    return InvalidArguments(
+        f"a value cannot be sent to the database: {error}", "Nothing was stored."
+    )
 
 
 @contextmanager

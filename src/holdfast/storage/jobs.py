@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from pydantic_core import from_json, to_json
 
-from holdfast.model.job import Claim, ClaimedJob, Job, JobEnding, Lane, NewJob, RecordedStep
+from holdfast.model.job import (
+    Claim,
+    ClaimedJob,
+    Job,
+    JobEnding,
+    Lane,
+    NewJob,
+    Owned,
+    RecordedStep,
+)
 from holdfast.model.writes import Completion, ProgressWrite, Settlement
 from holdfast.storage.arrays import booleans, columns, numbers
 from holdfast.storage.query import Query, Row, nothing
@@ -150,16 +159,22 @@ def progress(worker_id: int, writes: Sequence[ProgressWrite]) -> Query[set[int]]
     )
 
 
-def cancels_requested(worker_id: int) -> Query[list[int]]:
-    """Finds the running jobs of a worker that somebody asked to cancel."""
-    return Query("jobs/cancels_requested", _ids, {"worker_id": worker_id})
+def owned(worker_id: int, *, everything: bool) -> Query[list[Owned]]:
+    """Finds the running jobs that a worker's row owns: all, or those to be cancelled."""
+    params = {"worker_id": worker_id, "everything": everything}
+    return Query("jobs/owned", lambda rows: [Owned._make(row) for row in rows], params)
 
 
-def disown(worker_id: int, schema: str, known: Sequence[int]) -> Query[list[int]]:
-    """Hands back jobs that the worker's row owns but its process does not know."""
+def disown(worker_id: int, schema: str, known: Iterable[tuple[int, int]]) -> Query[list[int]]:
+    """Hands back jobs that the worker's row owns but its process does not know.
+
+    `known` has (id, epoch) of those it runs or still has to report.
+    """
+    pairs = sorted(known)
     params = {
         "worker_id": worker_id,
-        "known": numbers(known),
+        "known_ids": numbers(pair[0] for pair in pairs),
+        "known_epochs": numbers(pair[1] for pair in pairs),
         "wake_channel": channel(schema, "wake"),
     }
     return Query("jobs/disown", _ids, params)

@@ -33,15 +33,19 @@ class LeaseConnection:
         self._supervisor_id = supervisor_id
         self._conn: psycopg.Connection[Row] | None = None
         self._guard = threading.RLock()
+        self._locked = False
 
     def open(self) -> None:
         """Connects and takes the lock, unless connected."""
         with self._guard, translated(self._schema):
             if self._conn is None or self._conn.closed:
                 self._conn = connect_lease(self._dsn)
-                # Refused only while the server has not noticed that our last session is gone:
-                # then the lease row alone protects us, and the next reconnect asks again.
-                run_sync(self._conn, take_lock(self._schema, self._supervisor_id), self._schema)
+                self._locked = False
+            if not self._locked:
+                # Refused while the server has not noticed that our last session is gone: the lock
+                # is still ours in the eyes of the others, and each heartbeat asks again.
+                query = take_lock(self._schema, self._supervisor_id)
+                self._locked = run_sync(self._conn, query, self._schema)
 
     def close(self) -> None:
         """Closes the connection, which gives the lock back."""

@@ -8,8 +8,8 @@ from holdfast.model.writes import Forget, StepWrite
 from holdfast.storage.arrays import booleans, columns, numbers
 from holdfast.storage.query import Query, Row, nothing
 
-Written = dict[tuple[int, str], str | None]
-"""(job id, key) of each row written → when a sleep ends, by the database's clock."""
+Written = dict[tuple[int, int, str], str | None]
+"""(job id, epoch, key) of each row written → when a sleep ends, by the database's clock."""
 
 
 def record(worker_id: int, writes: Sequence[StepWrite]) -> Query[Written]:
@@ -57,4 +57,4 @@ def load(job_id: int, key: str) -> Query[bytes | None]:
 
 
 def _written(rows: Sequence[Row]) -> Written:
-    return {(row[0], row[1]): None if row[2] is None else row[2].isoformat() for row in rows}
+    return {row[:3]: None if row[3] is None else row[3].isoformat() for row in rows}

@@ -152,6 +152,11 @@ class OpenTransaction:
         self.recorded: list[Outcome] = []
         self.connection = StepConnection(conn, schema, self.recorded)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection broke: what the block raised came from that."""
+        return self._conn.closed
+
     async def finish(self, write: StepWrite) -> None:
         """Writes the journal row, if the job is still ours."""
         written = await run_async(self._conn, record(self._worker_id, [write]), self._schema)

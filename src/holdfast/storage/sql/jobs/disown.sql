@@ -1,6 +1,8 @@
 -- Hands back jobs that a worker's row owns but its process does not know: a claim whose reply was
 -- lost with the connection. Free of charge; `epoch` grows, so nothing late can be written.
--- worker_id; known: ids that the process does run. Locks: the job rows. Index: job_running.
+-- worker_id; known_ids, known_epochs: what the process runs or still has to report: a job that it
+-- knows by an older epoch was claimed again by the lost claim.
+-- Locks: the job rows. Index: job_running.
 WITH moved AS (
     UPDATE holdfast.job AS j
     SET state = 'available',
@@ -10,7 +12,11 @@ WITH moved AS (
         resumes = j.resumes + 1
     WHERE j.worker_id = %(worker_id)s::bigint
       AND j.state = 'executing'
-      AND j.id <> ALL (%(known)s::bigint[])
+      AND NOT EXISTS (
+          SELECT 1
+          FROM unnest(%(known_ids)s::bigint[], %(known_epochs)s::bigint[]) AS k (id, epoch)
+          WHERE k.id = j.id AND k.epoch = j.epoch
+      )
     RETURNING j.id, j.queue
 ),
 told AS MATERIALIZED (

@@ -3,7 +3,7 @@
 -- worker_id; one element a row: job_ids, epochs, keys, seqs, kinds, states, attempts, results,
 -- codecs, spills, elapsed (seconds the work took), wakes (seconds until a sleep ends),
 -- code_versions, fingerprints, error_*.
--- Returns (job_id, key, wake_at) of the rows written; a missing one means the lease is lost.
+-- Returns (job_id, epoch, key, wake_at) of the rows written; a missing one means the lease is lost.
 -- Writing a row twice is the same as once: the owner may replace its own rows. A sleep keeps the
 -- end it was given first; each try of a step has a time of its own.
 -- Locks: the job rows NO KEY UPDATE, in id order, against a rescue. Index: both primary keys;
@@ -68,4 +68,4 @@ SET state = excluded.state,
     error_type = excluded.error_type,
     error_message = excluded.error_message,
     error_stack = excluded.error_stack
-RETURNING s.job_id, s.key, s.wake_at
+RETURNING s.job_id, s.epoch, s.key, s.wake_at
