@@ -13,6 +13,8 @@ from fixtures.looking import counters, outcomes
 from fixtures.running import eventually_sync
 from holdfast import Holdfast, JobFailed, JobNeedsAttention
 
+pytestmark = pytest.mark.slow  # each starts process trees and lets them die
+
 
 @pytest.fixture
 def module(tmp_path: Path) -> Path:
@@ -144,7 +146,6 @@ def _workers(app: Holdfast) -> int:
     return len(app.workers_sync())
 
 
-@pytest.mark.slow
 def test_a_frozen_tree_loses_its_jobs_and_writes_nothing_when_it_thaws(
     app: Holdfast, db, worker_command: Callable, module: Path
 ) -> None:
@@ -207,7 +208,6 @@ def test_a_second_sigterm_hands_the_jobs_back_for_free(
     assert len(notes(module, "first_part")) == 1
 
 
-@pytest.mark.slow
 def test_a_job_that_ignores_the_end_of_its_worker_is_handed_back_all_the_same(
     app: Holdfast, db, worker_command: Callable, module: Path
 ) -> None:

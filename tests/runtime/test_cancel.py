@@ -209,6 +209,7 @@ async def test_a_finished_job_stays_as_it_is(app: Holdfast, db) -> None:
             await app.cancel(handle.id + 1000)
 
 
+@pytest.mark.slow  # the amnesty of a young server has to end
 async def test_a_cancel_stays_when_its_worker_dies_right_after(app: Holdfast, db) -> None:
     started = asyncio.Event()
 

@@ -19,6 +19,7 @@ from holdfast.storage.workers import Registration
 log = logging.getLogger("holdfast.worker")
 
 _PAUSE_S = 1.0
+_RELEASE_S = 3.0
 
 
 @asynccontextmanager
@@ -95,6 +96,7 @@ class _Service:
             outcome="shutdown",
             reason="its application was shut down",
             charge=False,
+            within_s=_RELEASE_S,
         )
 
     def _lost(self, worker_ids: set[int]) -> None:

@@ -85,8 +85,9 @@ class Waiter:
         try:
             found = await self._database.run(endings(ids))
         except DatabaseUnavailable as error:
-            # Asked again after the pause, or as soon as the listener is back.
+            # The listener may be back already, or not know yet: nobody else would ask again soon.
             log.warning("results.delayed %s", error.message)
+            asyncio.get_running_loop().call_later(_POLL_BLIND_S, self._look.set)
             return
         for ending in found:
             future = self._waiting.pop(ending.id)

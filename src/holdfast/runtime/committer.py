@@ -70,9 +70,9 @@ class Committer:
         self._worker_id = worker_id
         self._schema = schema
         self._pending = Batch()
+        self._held = Batch()
+        self._held_until = 0.0
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._stopping = False
         self._progress_sent = 0.0
         self._progress_timer: asyncio.TimerHandle | None = None
@@ -119,11 +119,6 @@ class Committer:
         """Asks the host for a claim in the next exchange."""
         self._wake.set()
 
-    async def flush(self) -> None:
-        """Returns when nothing is left to write."""
-        self._wake.set()
-        await self._idle.wait()
-
     def stop(self) -> None:
         """Ends `run` when all that waits is written."""
         self._stopping = True
@@ -131,15 +126,14 @@ class Committer:
 
     async def run(self) -> None:
         """Sends batches until stopped; survives any outage of the database."""
-        while not (self._stopping and not self._pending):
+        while not (self._stopping and not self._pending and not self._held):
             await self._wake.wait()
             self._wake.clear()
             batch, self._pending = self._pending, Batch()
+            await self._retry_held()
             questions = self._questions()
             if not batch and not questions and not self._unsure:
-                self._idle.set()
                 continue
-            self._idle.clear()
             self._note_progress(batch)
             *parts, last = batch.chunks(_MAX_BYTES)
             for part in parts:
@@ -147,8 +141,6 @@ class Committer:
             await self._send(last, questions)
             if self._pending:
                 self._wake.set()
-            elif not self._wake.is_set():
-                self._idle.set()
 
     def _questions(self) -> list[Question]:
         """Returns what is asked along with the writes: sent once, never repeated."""
@@ -230,18 +222,24 @@ class Committer:
             self._wake.set()
 
     def _known(self) -> set[tuple[int, int]]:
-        pending = {(w.job_id, w.epoch) for w in self._pending.writes()}
-        return pending | set(self._host.known_jobs())
+        waiting = [*self._pending.writes(), *self._held.writes()]
+        return {(w.job_id, w.epoch) for w in waiting} | set(self._host.known_jobs())
 
     async def _send_around_lock(self, batch: Batch) -> None:
-        """Writes what it can; a row that somebody holds locked is tried again a little later."""
-        if len(batch) == 1:
-            batch.absorb(self._pending)
-            self._pending = batch
-            asyncio.get_running_loop().call_later(_LOCKED_PAUSE_S, self._wake.set)
+        """Writes what it can; a row that somebody holds locked is put aside."""
+        if len(batch) > 1:
+            for single in batch.split():
+                await self._send(single, [])
             return
-        for single in batch.split():
-            await self._send(single, [])
+        self._held.absorb(batch)
+        self._held_until = time.monotonic() + _LOCKED_PAUSE_S
+        asyncio.get_running_loop().call_later(_LOCKED_PAUSE_S, self._wake.set)
+
+    async def _retry_held(self) -> None:
+        """Tries the rows that were put aside, apart from the others, which must not wait."""
+        if self._held and time.monotonic() >= self._held_until:
+            held, self._held = self._held, Batch()
+            await self._send(held, [])
 
     async def _isolate(self, batch: Batch, error: Rejected) -> None:
         """Writes each write alone, so that only the ones the database rejects are lost."""

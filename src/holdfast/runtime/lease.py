@@ -8,6 +8,7 @@ each heartbeat renews the lease rows, notices dead workers and does housekeeping
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -29,6 +30,7 @@ GIVE_UP_S = 7.0
 """A supervisor that could not renew for so long stops its jobs, before anybody may take them."""
 GRACE_S = 1.0
 """A session lock must be gone for so long before its worker counts as dead."""
+_STOP_S = 5.0
 _BEAT_S = 1.5
 _FAILURES: tuple[type[Exception], ...] = (HoldfastError, *CONNECTION_ERRORS)
 
@@ -76,15 +78,18 @@ class LeaseKeeper:
         reason: str,
         charge: bool,
         culprits: list[int] | None = None,
+        within_s: float | None = None,
     ) -> dict[int, str]:
         """Takes the jobs of a worker of ours that is gone; returns what became of each.
 
-        Repeated until it works or the keeper stops: otherwise its lease would have to run out.
+        Repeated until it works or the keeper stops: our own heartbeats keep its lease alive. Who
+        is about to end gives up after `within_s`: then nobody renews it, and it runs out.
         """
         moved: dict[int, str] = {}
+        end = math.inf if within_s is None else _clock() + within_s
         with self._guard:
             self._workers.discard(worker_id)
-        while not self._stop.is_set():
+        while not self._stop.is_set() and _clock() < end:
             try:
                 moved |= self._connection.release(
                     [worker_id],
@@ -105,7 +110,8 @@ class LeaseKeeper:
         """Ends the thread and gives the lock back. Stopping twice is allowed."""
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            # Bounded: it may be connecting to a server that does not answer.
+            self._thread.join(_STOP_S)
         self._connection.close()
 
     # --- The thread -----------------------------------------------------------------------------

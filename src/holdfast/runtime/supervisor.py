@@ -29,6 +29,7 @@ EXIT_LOST = 75
 """Exit code of a worker that lost its lease: it is started again."""
 _MAX_RESTART_DELAY_S = 15.0
 _HEALTHY_S = 5.0
+_RELEASE_S = 3.0
 
 Event = tuple[str, Any]
 
@@ -82,7 +83,13 @@ class Supervisor:
             for slot in range(self._processes):
                 self._spawn(slot)
             while self._state.is_busy:
-                self._handle(*self._events.get())
+                # With no children left only jobs are being given back: not for ever, when the
+                # database is away. Our heartbeats end with us, and others will find them.
+                patience = _RELEASE_S if self._state.stops and not self._state.children else None
+                try:
+                    self._handle(*self._events.get(timeout=patience))
+                except queue.Empty:
+                    break
         finally:
             for child in self._state.children.values():
                 child.process.kill()
@@ -183,6 +190,7 @@ class Supervisor:
                 outcome="shutdown" if innocent else "crashed",
                 reason=f"its worker process {why}",
                 charge=not innocent,
+                within_s=_RELEASE_S if self._state.stops else None,
             )
             if not clean:
                 log.warning(

@@ -25,6 +25,7 @@ _HOT = (
 # For the connection that holds a supervisor's lock: the client notices a cut network before the
 # server does, so that it stops its jobs before anybody may take them.
 _LEASE_OPTIONS = {
+    "connect_timeout": "2",
     "keepalives_idle": "3",
     "keepalives_interval": "1",
     "keepalives_count": "3",
