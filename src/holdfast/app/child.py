@@ -7,6 +7,7 @@ input closes, the supervisor is dead, its lease is not kept any more, and this p
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -79,6 +80,10 @@ def _run(worker: Worker) -> NoReturn:
         runner = asyncio.Runner()
     else:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    # What is loaded stays; and a thousand jobs in flight are no garbage to be looked for each time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     runner.run(_serve(worker))
     # Not closed: that would wait for code of jobs that does not stop, in tasks and in threads, for
     # as long as it likes. Its jobs are handed back, and the supervisor waits.

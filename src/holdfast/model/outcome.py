@@ -6,8 +6,8 @@ different things with three counters that are never mixed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from holdfast.model.states import State
 
@@ -29,8 +29,7 @@ class Ending(StrEnum):
     UNKNOWN_JOB = "unknown_job"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What the rule needs to know of a job, and of this ending."""
 
     failures: int = 0
@@ -41,8 +40,7 @@ class Facts:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What to do: the next state, when, and who is charged."""
 
     state: State

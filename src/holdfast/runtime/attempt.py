@@ -61,7 +61,16 @@ class Recorder(Protocol):
 
 
 class Attempt:
-    """The state of one attempt or slice of a job."""
+    """The state of one attempt or slice of a job.
+
+    What only durable jobs need is made when they first need it: a plain job must cost little.
+    """
+
+    __slots__ = (
+        "__weakref__", "_branches", "_busy", "_changed", "_errors", "_journal", "_loop",
+        "_shutting_down", "_sleepers", "definition", "failed_keys", "job", "progress_floor",
+        "recorder", "schema", "source", "stop", "suspended", "suspended_until", "task", "threads",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,9 +87,8 @@ class Attempt:
         self.definition = definition
         self.recorder = recorder
         self.source = source
-        self.journal = Journal(decode_journal(job.journal))
-        self.code_version = definition.code_version
-        self.started = time.monotonic()
+        # A recorded journal is read at once: one that cannot be read is no fault of the job's code.
+        self._journal = Journal(decode_journal(job.journal)) if job.journal else None
         self.task: asyncio.Task[Any] | None = None
         self.threads: set[Thread] = set()
         self.stop: Stop | None = None
@@ -89,13 +97,28 @@ class Attempt:
         self._shutting_down = shutting_down
         self._busy = 0
         self._branches = 1
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None
         self._sleepers: dict[object, tuple[float, str | None]] = {}
         self._errors: list[tuple[StepWrite, asyncio.Task[Any] | None, Path]] = []
-        self.failed_keys: set[str] = {
-            k for k, s in self.journal.recorded.items() if s.state == "failed"
-        }
+        self.failed_keys: set[str] = set() if self._journal is None else self._journal.failed_keys()
         self.progress_floor = job.progress or 0.0
+
+    @property
+    def journal(self) -> Journal:
+        """The job's recorded steps and the keys of this run."""
+        if self._journal is None:
+            self._journal = Journal({})
+        return self._journal
+
+    @property
+    def code_version(self) -> str:
+        """The version of the job function's code."""
+        return self.definition.code_version
+
+    @property
+    def orphans(self) -> list[str]:
+        """The recorded steps that this run has not asked for."""
+        return [] if self._journal is None else self._journal.unreached()
 
     @property
     def shutting_down(self) -> bool:
@@ -140,7 +163,7 @@ class Attempt:
     def end_work(self) -> None:
         """A step has ended and is recorded."""
         self._busy -= 1
-        self._changed.set()
+        self._wake_sleepers()
 
     def split(self, branches: int) -> None:
         """The running code waits for branches of its own from now on."""
@@ -149,7 +172,7 @@ class Attempt:
     def branch_rests(self) -> None:
         """One branch has ended or waits for its turn; those that sleep may be all others."""
         self._branches -= 1
-        self._changed.set()
+        self._wake_sleepers()
 
     def branch_goes_on(self) -> None:
         """A branch has its turn, or the code that waited for branches goes on."""
@@ -172,10 +195,16 @@ class Attempt:
                 idle = self._busy == 0 and len(self._sleepers) >= self._branches
                 if idle and nearest - time.monotonic() > PARK_AFTER_S:
                     self.suspend(nearest_at)
+                if self._changed is None:
+                    self._changed = asyncio.Event()
                 self._changed.clear()
                 await _wait_for(self._changed, left)
         finally:
             del self._sleepers[token]
+            self._wake_sleepers()
+
+    def _wake_sleepers(self) -> None:
+        if self._changed is not None:
             self._changed.set()
 
     def suspend(self, until: str | None) -> None:

@@ -10,10 +10,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast.errors import (
     Cancel,
@@ -46,8 +45,7 @@ _LATE_S = 0.5
 _SEARCHED_CAUSES = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How an attempt ended, with its evidence."""
 
     ending: Ending
@@ -146,14 +144,25 @@ def _after_return(attempt: Attempt, value: Any) -> Ended:
         # The code swallowed the suspension; what it returned is not the job's result.
         log.warning("job.suspension_swallowed", extra={"job_id": attempt.job.id})
         return Ended(Ending.PARKED, run_at=attempt.suspended_until, reason="suspension swallowed")
+    reason = _orphans(attempt)
     if value is None:
-        return Ended(Ending.COMPLETED)
+        return Ended(Ending.COMPLETED, reason=reason)
     try:
         encoded = encode(value, attempt.definition.result_adapter)
         check_size(encoded, field=f"the result of job {attempt.job.name!r}")
     except (Unserialisable, TooLarge) as error:
         return _stopped(error)
-    return Ended(Ending.COMPLETED, encoded)
+    return Ended(Ending.COMPLETED, encoded, reason=reason)
+
+
+def _orphans(attempt: Attempt) -> str | None:
+    """Says which recorded steps the code did not ask for any more; the history keeps it."""
+    orphans = attempt.orphans
+    if not orphans:
+        return None
+    shown = ", ".join(orphans[:5]) + (", …" if len(orphans) > 5 else "")
+    log.warning("job.orphaned_steps %s", shown, extra={"job_id": attempt.job.id})
+    return storable(f"{len(orphans)} recorded steps were not reached: {shown}")
 
 
 def _after_error(attempt: Attempt, error: BaseException) -> Ended:

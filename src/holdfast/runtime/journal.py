@@ -40,6 +40,10 @@ class Journal:
         self._seq += 1
         return self._seq
 
+    def failed_keys(self) -> set[str]:
+        """Returns the keys of the remembered errors."""
+        return {key for key, step in self.recorded.items() if step.state == "failed"}
+
     def unreached(self) -> list[str]:
         """Returns the keys that are recorded and were not asked for in this run."""
         return sorted(set(self.recorded) - self._used)

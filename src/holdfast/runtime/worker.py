@@ -337,7 +337,8 @@ class Worker:
 
 def _log(attempt: Attempt, ended: Ended) -> None:
     if ended.ending is Ending.COMPLETED:
-        log.debug("job.completed", extra={"job_id": attempt.job.id})
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("job.completed", extra={"job_id": attempt.job.id})
     elif ended.error is not None:
         log.warning(
             "job.%s %s: %s",
