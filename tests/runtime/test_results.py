@@ -217,3 +217,15 @@ async def test_a_result_is_waited_for_over_the_loss_of_the_connections(app: Hold
         )
         gate.set()
         assert await waiter == "there"
+
+
+async def test_a_waiter_that_gave_up_leaves_nothing_behind(app: Holdfast) -> None:
+    @app.job()
+    async def work() -> None: ...
+
+    handle = await work.enqueue()
+    with pytest.raises(ResultTimeout):
+        await handle.result(timeout=0.05)
+    waiter = app.client._loop_state()[1]
+    assert (waiter._waiting, waiter._askers) == ({}, {})
+    await app.close()

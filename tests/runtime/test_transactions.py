@@ -21,7 +21,7 @@ from fixtures.looking import (
     step_states,
 )
 from fixtures.running import eventually, running
-from holdfast import BlockingContext, Context, Holdfast, JobNeedsAttention
+from holdfast import BlockingContext, Context, Holdfast, JobFailed, JobNeedsAttention
 
 
 class Stumble(Exception):
@@ -330,3 +330,18 @@ async def test_ten_thousand_rows_are_replayed_from_the_blob_table(app: Holdfast,
         await (await read.enqueue()).result(timeout=20)
     assert seen[0] == seen[1]
     assert db.value("SELECT count(*) FROM holdfast.blob WHERE key = 'transaction'") == 1
+
+
+async def test_a_transaction_inside_a_step_is_refused(app: Holdfast) -> None:
+    async def save(ctx: Context) -> None:
+        async with ctx.transaction() as conn:
+            await conn.execute("SELECT 1")
+
+    @app.job(max_attempts=1)
+    async def work(ctx: Context) -> None:
+        await ctx.step(save, ctx)
+
+    async with running(app):
+        handle = await work.enqueue()
+        with pytest.raises(JobFailed, match="inside a step"):
+            await handle.result(timeout=10)

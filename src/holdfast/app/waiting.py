@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from holdfast.errors import DatabaseUnavailable, ResultTimeout
@@ -29,6 +30,7 @@ class Waiter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: dict[int, asyncio.Future[JobEnding]] = {}
+        self._askers: Counter[int] = Counter()
         self._look = asyncio.Event()
         self._listener = Listener(
             database.dsn,
@@ -50,13 +52,20 @@ class Waiter:
         future = self._waiting.get(job_id)
         if future is None:
             future = self._waiting[job_id] = asyncio.get_running_loop().create_future()
-            await self._database.run(await_ends([job_id], self._database.schema))
-        self._look.set()
+        self._askers[job_id] += 1
         try:
+            await self._database.run(await_ends([job_id], self._database.schema))
+            self._look.set()
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(future)
         except TimeoutError:
             raise timed_out(job_id, timeout_s) from None
+        finally:
+            self._askers[job_id] -= 1
+            if self._askers[job_id] == 0:
+                # The last who asked is gone, with an answer or without one.
+                del self._askers[job_id]
+                self._waiting.pop(job_id, None)
 
     async def close(self) -> None:
         """Ends the listening; whoever still waits is cancelled."""
@@ -90,8 +99,8 @@ class Waiter:
             asyncio.get_running_loop().call_later(_POLL_BLIND_S, self._look.set)
             return
         for ending in found:
-            future = self._waiting.pop(ending.id)
-            if not future.done():
+            future = self._waiting.pop(ending.id, None)
+            if future is not None and not future.done():
                 future.set_result(ending)
 
 

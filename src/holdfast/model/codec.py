@@ -39,7 +39,7 @@ _CONFIG: Final = ConfigDict(
 )
 _UNDECODABLE_HINT: Final = (
     "The code changed since this was stored. Bring the return annotation back to a type that "
-    "accepts it, or fork the job from an earlier step."
+    "accepts it, then retry the job."
 )
 
 

@@ -28,6 +28,7 @@ from holdfast.errors import (
     StepTimeout,
     Suspended,
     Undecodable,
+    UsageError,
 )
 from holdfast.model.backoff import Retry, retry_after
 from holdfast.model.codec import SPILL_BYTES, adapter_for, check_size, decode, encode
@@ -147,7 +148,7 @@ async def _stored(attempt: Attempt, recorded: RecordedStep) -> tuple[bytes, int]
     if data is None or recorded.codec is None:
         raise Undecodable(
             f"the recorded result of step {recorded.key!r} is gone",
-            "Retry the job from the start, or restore the row.",
+            "Restore the row in the tables step and blob, then retry the job.",
         )
     return data, recorded.codec
 
@@ -309,6 +310,11 @@ async def sleep(attempt: Attempt, seconds: float, key: str | None) -> None:
 async def transaction(attempt: Attempt, name: str, schema: str) -> AsyncIterator[StepConnection]:
     """Runs the block in one transaction with its journal row: exactly once."""
     attempt.check()
+    if INSIDE.get() is not None:
+        raise UsageError(
+            f"transaction {name!r} was begun inside a step, whose next try would commit it again",
+            "It is a step of its own: begin it in the job function.",
+        )
     with attempt.journal.named(name) as key:
         recorded = attempt.journal.recorded.get(key)
         if recorded is not None:

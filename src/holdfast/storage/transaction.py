@@ -105,8 +105,8 @@ class StepConnection:
             raise NonDeterminism(
                 f"statement {place + 1} of a committed transaction step is not the one that ran "
                 f"then: {text[:200].decode('utf-8', 'replace')!r}",
-                "The rows are committed already. Keep the statements of the block as they were, "
-                "or fork the job.",
+                "The rows are committed already: make the statements of the block what they were, "
+                "then retry the job.",
             )
         return recorded[1], recorded[2]
 
