@@ -5,5 +5,5 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fixtures.database import *  # noqa: E402, F403
-from fixtures.running import *  # noqa: E402, F403
+from fixtures.database import *  # noqa: F403
+from fixtures.running import *  # noqa: F403
