@@ -227,7 +227,7 @@ def _only(found: list[Job], job_id: int) -> Job:
 def _all(states: dict[int, str], ids: Sequence[int]) -> dict[int, str]:
     missing = [job_id for job_id in ids if job_id not in states]
     if missing:
-        names = ", ".join(map(str, missing))
+        which = f"job {missing[0]} does" if len(missing) == 1 else f"jobs {missing} do"
         done = f"; the other {len(states)} were handled" if states else ""
-        raise JobNotFound(f"no job has the id {names}{done}", job_id=missing[0])
+        raise JobNotFound(f"{which} not exist{done}", job_id=missing[0])
     return states

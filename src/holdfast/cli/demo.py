@@ -54,8 +54,8 @@ def demo(paths: tuple[Path, ...], agents: int | None, speed: float, *, as_json: 
     verdict = judge(evidence)
     if not as_json:
         console.print(summary_table(evidence, verdict))
-        for problem in verdict.problems:
-            console.print(f"NOT AS PROMISED: {problem}", style="bold red")
+    for problem in verdict.problems:
+        click.echo(f"NOT AS PROMISED: {problem}", err=True)
     click.echo("DEMO " + json.dumps(verdict.numbers))
     sys.exit(0 if verdict.kept else 1)
 

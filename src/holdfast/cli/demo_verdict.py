@@ -9,6 +9,8 @@ from pathlib import Path
 
 from holdfast import History
 
+_REFUSED = (429, 500, 502, 503)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -79,7 +81,8 @@ def judge(evidence: Evidence) -> Verdict:
     }
     repeated = [c for c in evidence.calls if c.started_at > recorded.get(c.key, float("inf"))]
     in_flight = _in_flight(evidence, recorded)
-    again = Counter(c.key for c in evidence.calls if c.status != 429)
+    # A call that the provider refused was not answered: its step tries it again by its own rule.
+    again = Counter(c.key for c in evidence.calls if c.status not in _REFUSED)
     made_twice = {key for key, count in again.items() if count > 1}
     finished = [h for h in evidence.histories if h.job.state == "completed"]
     resumed = [h for h in finished if any(e.outcome == "crashed" for e in h.executions)]

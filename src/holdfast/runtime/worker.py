@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -39,7 +40,7 @@ _POLL_LISTENING_S = 5.0
 _POLL_BLIND_S = 0.5
 _STOP_GRACE_S = 5.0
 _UNKNOWN_DELAY_S = 15.0
-_IDLE_LOOKS = 3
+_IDLE_LOOKS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +183,9 @@ class Worker:
 
     async def _poll(self, listener: Listener) -> None:
         """Looks without being told: rarely while notifications come, often while they do not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_BLIND_S):
+                await listener.listening.wait()
         while True:
             period = _POLL_LISTENING_S if listener.listening.is_set() else _POLL_BLIND_S
             await asyncio.sleep(period * random.uniform(0.8, 1.0))

@@ -19,7 +19,7 @@ from holdfast.storage.query import Query, R, Row, run_sync
 
 log = logging.getLogger("holdfast.listen")
 
-_PROBE_S = 20.0
+_PROBE_S = 60.0
 _MAX_BACKOFF_S = 5.0
 
 
