@@ -8,8 +8,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("src", "tests", "tools", "examples", "bench")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-TO_SPLIT = {"tests/storage/test_server.py"}
-"""Files that were too long when this test was written; an entry that is no longer true fails."""
 MAX_FILE = 500
 MAX_FUNCTION = 60
 
@@ -36,8 +34,7 @@ def test_no_file_and_no_function_is_too_long() -> None:
         name = path.relative_to(ROOT).as_posix()
         if complaints := too_long(path.read_text("utf-8"), name):
             found[name] = complaints
-    assert {name: found[name] for name in found if name not in TO_SPLIT} == {}
-    assert set(found) >= TO_SPLIT, "take what is short enough now out of TO_SPLIT"
+    assert found == {}
 
 
 @pytest.mark.parametrize(
