@@ -9,13 +9,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 import typing
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NotRequired, Required
+from typing import Annotated, Any, Literal, NotRequired, Required
 
-from pydantic import ConfigDict, JsonValue, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    PlainSerializer,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from holdfast.errors import (
@@ -34,9 +44,19 @@ MAX_ARGS_BYTES = 16 * 1024 * 1024
 Drift = Literal["reuse", "rerun", "stop"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_ARGS_CONFIG = ConfigDict(
-    extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings"
-)
+_ARGS_CONFIG = ConfigDict(extra="forbid")
+
+
+def _from_base64(value: Any, info: ValidationInfo) -> Any:
+    return b64decode(value) if info.mode == "json" else value
+
+
+# By the type, not by the configuration: that of a TypedDict does not reach its serialiser.
+_Bytes = Annotated[
+    bytes,
+    BeforeValidator(_from_base64),
+    PlainSerializer(lambda data: b64encode(data).decode(), return_type=str, when_used="json"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +165,8 @@ class Definition:
         annotation = self._hints.get(parameter.name, JsonValue)
         if annotation in (Any, object):
             annotation = JsonValue
+        if annotation is bytes:
+            annotation = _Bytes
         if parameter.kind is parameter.VAR_POSITIONAL:
             return NotRequired[list[annotation]]  # type: ignore[valid-type]
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -158,6 +180,10 @@ class Definition:
         try:
             valid = self._adapter.validate_python(given)
             text = self._adapter.dump_json(valid).decode()
+            if "null" in text:
+                # It may have been an infinity or NaN: those must come back as what they were.
+                plain = self._adapter.dump_python(valid, mode="json")
+                text = to_json(plain, inf_nan_mode="strings").decode()
         except ValidationError as error:
             raise self._misfit(error) from None
         except (PydanticSerializationError, ValueError, RecursionError) as error:
