@@ -324,3 +324,18 @@ async def test_tries_are_all_available_again_after_the_attempt_they_ended(app: H
         with pytest.raises(JobFailed):
             await handle.result(timeout=10)
     assert calls == {"fetch": 6}
+
+
+def test_a_hostile_exception_class_elsewhere_does_not_disturb_the_search() -> None:
+    class Hostile(type):
+        @property
+        def __module__(cls) -> str:  # type: ignore[override]
+            raise RuntimeError("__module__")
+
+    class Nasty(Exception, metaclass=Hostile): ...
+
+    from holdfast.runtime.remembered import _mixed
+
+    _mixed.cache_clear()
+    assert issubclass(_mixed("ValueError"), ValueError)
+    assert Nasty is not None

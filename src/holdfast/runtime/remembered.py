@@ -62,15 +62,15 @@ def _initialise(self: StepFailed, message: str, hint: str, original_type: str) -
 
 
 def _name(kind: type[BaseException]) -> str:
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    try:
+        module, name = kind.__module__, kind.__qualname__
+    except Exception:  # somebody's metaclass may raise; every loaded class passes by here
+        return ""
+    return name if module == "builtins" else f"{module}.{name}"
 
 
 def _subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
-    for child in kind.__subclasses__():
+    for child in type.__subclasses__(kind):
         yield child
         yield from _subclasses(child)
 
