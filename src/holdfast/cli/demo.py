@@ -204,7 +204,6 @@ def _maybe_kill(
     os.kill(pid, signal.SIGKILL)
     evidence.killed_pid = pid
     evidence.killed_at = time.time()
-    evidence.killed_jobs = live[pid].running
     screen.say(
         f"kill -9 {pid}: a worker with {live[pid].running} agents and {busy[pid]} calls in flight"
     )

@@ -24,7 +24,6 @@ class Screen:
 
     def __init__(self, console: Console, names: Mapping[int, str]) -> None:
         self._console = console
-        self._names = names
         self._progress = Progress(
             TextColumn("{task.description:<20.20}"),
             BarColumn(bar_width=32),

@@ -30,7 +30,6 @@ class Evidence:
     agents: int
     killed_pid: int | None = None
     killed_at: float = 0.0
-    killed_jobs: int = 0
     histories: list[History] = field(default_factory=list)
     report_jobs: list[int] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)

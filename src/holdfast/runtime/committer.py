@@ -70,6 +70,7 @@ class Committer:
         self._worker_id = worker_id
         self._schema = schema
         self._pending = Batch()
+        self._taken = Batch()
         self._held = Batch()
         self._held_until = 0.0
         self._wake = asyncio.Event()
@@ -129,8 +130,9 @@ class Committer:
         while not (self._stopping and not self._pending and not self._held):
             await self._wake.wait()
             self._wake.clear()
-            batch, self._pending = self._pending, Batch()
             await self._retry_held()
+            batch = self._taken = self._pending
+            self._pending = Batch()
             questions = self._questions()
             if not batch and not questions and not self._unsure:
                 continue
@@ -167,7 +169,7 @@ class Committer:
         failures = 0
         while batch or questions or self._unsure:
             try:
-                await self._settle_doubts(batch)
+                await self._settle_doubts()
                 await self._try(batch, questions)
                 return
             except Rejected as error:
@@ -205,11 +207,10 @@ class Committer:
         for handler, answer in zip(plan.handlers, answers, strict=True):
             handler(answer)
 
-    async def _settle_doubts(self, batch: Batch) -> None:
+    async def _settle_doubts(self) -> None:
         """Hands back what a claim whose answer was lost may have brought us."""
         if self._unsure:
-            known = self._known() | {(w.job_id, w.epoch) for w in batch.writes()}
-            await self._exchange.disown(self._worker_id, known)
+            await self._exchange.disown(self._worker_id, self._known())
             self._unsure = False
 
     def _owned(self, rows: list[Owned]) -> None:
@@ -222,8 +223,13 @@ class Committer:
             self._wake.set()
 
     def _known(self) -> set[tuple[int, int]]:
-        waiting = [*self._pending.writes(), *self._held.writes()]
-        return {(w.job_id, w.epoch) for w in waiting} | set(self._host.known_jobs())
+        """The leases of what runs and of all that is still to be reported, in whatever batch.
+
+        A batch that is sent in parts is known as a whole until its last part is sent.
+        """
+        batches_ = (self._taken, self._held, self._pending)
+        reported = {(w.job_id, w.epoch) for batch in batches_ for w in batch.writes()}
+        return reported | set(self._host.known_jobs())
 
     async def _send_around_lock(self, batch: Batch) -> None:
         """Writes what it can; a row that somebody holds locked is put aside."""
@@ -238,7 +244,8 @@ class Committer:
     async def _retry_held(self) -> None:
         """Tries the rows that were put aside, apart from the others, which must not wait."""
         if self._held and time.monotonic() >= self._held_until:
-            held, self._held = self._held, Batch()
+            held = self._taken = self._held
+            self._held = Batch()
             await self._send(held, [])
 
     async def _isolate(self, batch: Batch, error: Rejected) -> None:

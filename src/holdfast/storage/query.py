@@ -82,8 +82,3 @@ async def run_pipeline(
 
 def nothing(rows: Sequence[Row]) -> None:
     """Decodes a statement whose rows nobody needs."""
-
-
-def one_row(rows: Sequence[Row]) -> Row | None:
-    """Decodes to the first row, or None."""
-    return rows[0] if rows else None
