@@ -12,7 +12,7 @@ import pytest
 
 import holdfast
 from fixtures.desk import Desk, completion, lanes_of, settled, step_write
-from holdfast.model.job import ClaimedJob, Job, NewJob
+from holdfast.model.job import ClaimedJob, Job, JobTemplate, NewJob
 from holdfast.model.outcome import Ending
 from holdfast.model.queues import Served
 from holdfast.model.writes import Forget, ProgressWrite
@@ -58,7 +58,7 @@ SHOWN = Job(
     | {"priority": 0, "run_at": datetime(2031, 1, 1, tzinfo=UTC)}
 )
 OPERATIONS: list[Query[Any]] = [
-    jobs.enqueue([NewJob(name="n", queue="q", args_json="{}")]),
+    jobs.enqueue([NewJob(JobTemplate(name="n"), "{}")]),
     jobs.claim(1, {"q": 1}, lanes_of({"q": 1})),
     jobs.complete(1, "s", [completion(JOB)]),
     jobs.settle(1, "s", [settled(JOB, Ended(Ending.FAILED))]),
@@ -67,7 +67,7 @@ OPERATIONS: list[Query[Any]] = [
     jobs.disown(1, "s", []),
     jobs.cancel([1], None),
     jobs.retry([1]),
-    jobs.try_enqueue([NewJob(name="n", queue="q", args_json="{}")]),
+    jobs.try_enqueue([NewJob(JobTemplate(name="n"), "{}")]),
     jobs.delete([1]),
     jobs.find_ids(),
     queues.settings("w"),

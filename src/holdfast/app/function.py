@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, ParamSpec, TypeVar
+from functools import cached_property
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Never,
+    ParamSpec,
+    TypeVar,
+)
 
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_json
 
 from holdfast.errors import InvalidOption, Unserialisable
 from holdfast.model.durations import Duration, seconds
-from holdfast.model.job import NewJob
+from holdfast.model.job import JobTemplate, NewJob
 from holdfast.model.names import check_name, check_options
 from holdfast.model.text import shown
 from holdfast.model.unique import Unique, read_unique
@@ -50,8 +60,7 @@ class EnqueueOptions:
         return self.run_in_s is not None and self.run_at is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Request(Generic[R]):
+class Request(NamedTuple, Generic[R]):
     """One job that is ready to be enqueued: validated, nothing stored yet."""
 
     definition: Definition
@@ -99,24 +108,25 @@ class JobFunction(Generic[P, R]):
 
     def new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
         """Returns a validated job for `app.enqueue_many`, without storing anything."""
+        definition = self.definition
+        return Request(definition, NewJob(self._template, definition.encode(args, kwargs)))
+
+    @cached_property
+    def _template(self) -> JobTemplate:
         definition, options = self.definition, self._options
-        return Request(
-            definition,
-            NewJob(
-                name=definition.name,
-                queue=options.queue or definition.queue,
-                args_json=definition.encode(args, kwargs),
-                priority=definition.priority if options.priority is None else options.priority,
-                run_in_s=options.run_in_s,
-                run_at=options.run_at,
-                deadline_in_s=options.deadline_s or definition.deadline_s,
-                max_attempts=options.max_attempts or definition.max_attempts,
-                max_crashes=definition.max_crashes,
-                tags=definition.tags if options.tags is None else options.tags,
-                meta_json=options.meta_json,
-                code_version=definition.code_version,
-                unique_json=self._unique_json(),
-            ),
+        return JobTemplate(
+            name=definition.name,
+            queue=options.queue or definition.queue,
+            priority=definition.priority if options.priority is None else options.priority,
+            run_in_s=options.run_in_s,
+            run_at=options.run_at,
+            deadline_in_s=options.deadline_s or definition.deadline_s,
+            max_attempts=options.max_attempts or definition.max_attempts,
+            max_crashes=definition.max_crashes,
+            tags=definition.tags if options.tags is None else options.tags,
+            meta_json=options.meta_json,
+            code_version=definition.code_version,
+            unique_json=self._unique_json(),
         )
 
     def _unique_json(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from holdfast.errors import JobCancelled, JobFailed, JobNeedsAttention, JobNotFound
@@ -17,19 +16,38 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
 class Handle(Generic[R]):
     """One enqueued job. Valid at once; waiting for it makes sense once its enqueue committed.
 
     `conflict`: a unique job was there already, and this is it. `replaced`: it had not started and
-    has taken over what the rule says; see `Unique`.
+    has taken over what the rule says; see `Unique`. Two handles of one job are equal.
     """
 
-    id: int
-    client: Client = field(repr=False, compare=False)
-    definition: Definition | None = field(default=None, repr=False, compare=False)
-    conflict: bool = field(default=False, compare=False, kw_only=True)
-    replaced: bool = field(default=False, compare=False, kw_only=True)
+    __slots__ = ("client", "conflict", "definition", "id", "replaced")
+
+    def __init__(
+        self,
+        id: int,
+        client: Client,
+        definition: Definition | None = None,
+        *,
+        conflict: bool = False,
+        replaced: bool = False,
+    ) -> None:
+        self.id = id
+        self.client = client
+        self.definition = definition
+        self.conflict = conflict
+        self.replaced = replaced
+
+    def __repr__(self) -> str:
+        return f"Handle(id={self.id})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Handle) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     async def result(self, timeout: Duration | None = None) -> R:
         """Waits for the job's end and returns its result; woken by a notification.

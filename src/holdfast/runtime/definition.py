@@ -185,7 +185,16 @@ class Definition:
 
     def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """Returns the arguments as JSON, validated against the signature."""
-        given = self._bind(args, kwargs)
+        if not args and not kwargs:
+            return self._nothing
+        return self._encode(self._bind(args, kwargs))
+
+    @cached_property
+    def _nothing(self) -> str:
+        """What a call without arguments is stored as."""
+        return self._encode(self._bind((), {}))
+
+    def _encode(self, given: dict[str, Any]) -> str:
         try:
             valid = self._adapter.validate_python(given)
             text = self._adapter.dump_json(valid).decode()
