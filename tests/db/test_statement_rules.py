@@ -16,7 +16,7 @@ from holdfast.model.job import ClaimedJob, Job, NewJob
 from holdfast.model.outcome import Ending
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
-from holdfast.storage import inspection, jobs, migrate, statements, steps, workers
+from holdfast.storage import inspection, jobs, migrate, pooler, statements, steps, workers
 from holdfast.storage.query import Query
 from holdfast.storage.workers import Registration
 
@@ -84,6 +84,7 @@ OPERATIONS: list[Query[Any]] = [
     inspection.steps(1),
     inspection.queue_facts(SHOWN),
     migrate.installed_version(),
+    pooler.session_pid(),
 ]
 
 
@@ -185,8 +186,8 @@ def test_every_function_that_returns_a_query_is_known_here() -> None:
         and not name.startswith("_")
         and str(inspect.signature(function).return_annotation).startswith("Query")
     }
-    # One operation is in `migrate`.
-    assert len(built) + 1 == len(OPERATIONS)
+    # One operation is in `migrate`, one in `pooler`.
+    assert len(built) + 2 == len(OPERATIONS)
 
 
 @pytest.mark.parametrize("query", OPERATIONS, ids=lambda query: query.name)
