@@ -28,7 +28,7 @@ from holdfast.storage.query import Query, Row, run_async, run_sync
 
 log = logging.getLogger("holdfast.pooler")
 
-_PROBE_S = 5.0
+_PROBE_S = 3.0
 _ECHO_S = 1.0
 _CLEAN_TRIES = 50
 _CLEAN_PAUSE_S = 0.02
@@ -112,6 +112,8 @@ async def _probed(dsn: str) -> Route:
             await connect_async(dsn) as ours,
             await connect_async(dsn) as other,
         ):
+            for conn in (ours, other):
+                conn.prepare_threshold = None
             shared = await _shares_sessions(ours, other) or not await _hears(ours, other)
     except TimeoutError:
         shared = True
@@ -132,11 +134,11 @@ async def _shares_sessions(
 
     Certain when true, and nothing is left behind. Otherwise the pooler may just be busy.
     """
-    before = await run_async(ours, session_pid(), "", prepare=False)
+    before = await run_async(ours, session_pid(), "")
     async with other.transaction():
-        if await run_async(other, session_pid(), "", prepare=False) == before:
+        if await run_async(other, session_pid(), "") == before:
             return True
-        return await run_async(ours, session_pid(), "", prepare=False) != before
+        return await run_async(ours, session_pid(), "") != before
 
 
 async def _hears(ours: psycopg.AsyncConnection[Row], other: psycopg.AsyncConnection[Row]) -> bool:
@@ -145,11 +147,11 @@ async def _hears(ours: psycopg.AsyncConnection[Row], other: psycopg.AsyncConnect
     async with ours.pipeline():
         # One round trip is one transaction: both run in the same server session.
         await ours.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        cursor = await ours.execute("SELECT pg_backend_pid()", prepare=False)
+        cursor = await ours.execute("SELECT pg_backend_pid()")
     row = await cursor.fetchone()
     assert row is not None
     try:
-        await other.execute("SELECT pg_notify(%s, '')", [channel], prepare=False)
+        await other.execute("SELECT pg_notify(%s, '')", [channel])
         return any([True async for _ in ours.notifies(timeout=_ECHO_S, stop_after=1)])
     finally:
         await _stop_listening(ours, channel, row[0])
@@ -161,7 +163,7 @@ async def _stop_listening(conn: psycopg.AsyncConnection[Row], channel: str, pid:
     for _ in range(_CLEAN_TRIES):
         async with conn.pipeline():
             await conn.execute(unlisten)
-            cursor = await conn.execute("SELECT pg_backend_pid()", prepare=False)
+            cursor = await conn.execute("SELECT pg_backend_pid()")
         row = await cursor.fetchone()
         if row is not None and row[0] == pid:
             return
