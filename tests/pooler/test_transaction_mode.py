@@ -290,8 +290,8 @@ async def test_f28_an_outage_of_the_pooler_is_survived(app: Holdfast, pooled: Po
 async def test_f28_a_pooler_that_refuses_does_not_stop_the_clock_of_the_lease(
     db, pgbouncer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that refuses lets nobody take our jobs; behind a pooler others may still reach it."""
-    monkeypatch.setattr(lease, "GIVE_UP_S", 0.5)
+    """A server that refuses lets nobody take our jobs; past a pooler others may still reach it."""
+    monkeypatch.setattr(lease, "GIVE_UP_S", 2.5)
     bouncer = pgbouncer("transaction")
     lost: list[set[int]] = []
     keeper = lease.LeaseKeeper(bouncer.dsn, db.schema, lost=lost.append)
