@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, Concatenate, Never, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from holdfast.app.client import Client, History
+from holdfast.app.diagnoses import Finding
+from holdfast.app.doctor import examine
 from holdfast.app.explain import Explanation
 from holdfast.app.function import (
     JobFunction,
@@ -278,6 +280,15 @@ class Holdfast:
     def workers_sync(self) -> list[WorkerInfo]:
         """Lists the live worker processes, blocking."""
         return self.client.workers_sync()
+
+    def doctor_sync(self) -> list[Finding]:
+        """Examines the database and reports what is wrong or will be; changes nothing. Blocking.
+
+        Checks the connection, versions, the pooler, LISTEN, clocks, old transactions, dead rows,
+        the archive, jobs that nobody can run, jobs that wait for a person. A check that fails is a
+        finding of its own; only a missing DSN raises.
+        """
+        return examine(self.client.dsn, self.settings.schema)
 
     # --- Schema ---------------------------------------------------------------------------------
 

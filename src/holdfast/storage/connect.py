@@ -40,7 +40,7 @@ _LEASE_SOCKET = {
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
 }
-_LEASE = {"statement_timeout": "5000"}
+_BOUND = {"statement_timeout": "5000"}
 
 
 def _in_session(settings: Mapping[str, str]) -> str:
@@ -56,8 +56,8 @@ def _in_transaction(settings: Mapping[str, str]) -> str:
 
 HOT_IN_TRANSACTION = _in_transaction(_HOT)
 """What begins each transaction of a worker's exchange where nothing may stay in the session."""
-LEASE_IN_TRANSACTION = _in_transaction(_LEASE)
-"""The same for a supervisor's; of the socket between pooler and server, the pooler decides."""
+BOUNDED = _in_transaction(_BOUND)
+"""What bounds one statement where nothing may stay in the session."""
 
 
 def complete_dsn(dsn: str, **extra: str) -> str:
@@ -106,7 +106,7 @@ def connect_lease(dsn: str) -> psycopg.Connection[Row]:
 
 def set_lease(conn: psycopg.Connection[Row]) -> None:
     """Sets the server's side of a supervisor's connection."""
-    conn.execute(_in_session({**_LEASE_SOCKET, **_LEASE}).encode())
+    conn.execute(_in_session({**_LEASE_SOCKET, **_BOUND}).encode())
 
 
 class CallerConnection:

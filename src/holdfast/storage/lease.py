@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from holdfast.storage.connect import LEASE_IN_TRANSACTION, connect_lease, set_lease
+from holdfast.storage.connect import BOUNDED, connect_lease, set_lease
 from holdfast.storage.failures import translated
 from holdfast.storage.pooler import Route, route_sync
 from holdfast.storage.query import Query, R, Row, run_set_sync, run_sync
@@ -105,5 +105,5 @@ class LeaseConnection:
             self.open()
             assert self._conn is not None
             if self._route.is_shared:
-                return run_set_sync(self._conn, query, self._schema, LEASE_IN_TRANSACTION)
+                return run_set_sync(self._conn, query, self._schema, BOUNDED)
             return run_sync(self._conn, query, self._schema)

@@ -23,6 +23,7 @@ log = logging.getLogger("holdfast.listen")
 
 _PROBE_S = 60.0
 _POLL_BLIND_S = 0.5
+_ECHO_S = 2.0
 _MAX_BACKOFF_S = 5.0
 
 
@@ -120,3 +121,18 @@ def wait_sync(
             for _ in conn.notifies(timeout=pause, stop_after=1):
                 pass
     raise AssertionError("pauses never end")
+
+
+def echo(dsn: str, schema: str) -> float | None:
+    """Returns the seconds from a NOTIFY to its arrival at another connection; None: it got lost.
+
+    Not for shared sessions: the LISTEN would stay in one of them.
+    """
+    channel = f"{schema}:echo"
+    with connect_sync(dsn, "doctor") as ours, connect_sync(dsn, "doctor") as other:
+        ours.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        sent = time.monotonic()
+        other.execute("SELECT pg_notify(%s, '')", [channel])
+        for _ in ours.notifies(timeout=_ECHO_S, stop_after=1):
+            return time.monotonic() - sent
+    return None
