@@ -56,9 +56,12 @@ from holdfast.errors import (
 from holdfast.model.backoff import Backoff, Retry
 from holdfast.model.durations import Duration
 from holdfast.model.job import Execution, Job, Step, WorkerInfo
+from holdfast.model.queues import QueueInfo
+from holdfast.model.unique import Unique
 from holdfast.runtime.context import BlockingContext, Context, current_context
 from holdfast.runtime.stepping import StepInfo
 from holdfast.runtime.steps import StepFunction, current_step, step
+from holdfast.storage.queues import RetentionRule
 from holdfast.storage.server import EmbeddedPostgres
 
 __version__ = "0.1.0"
@@ -100,8 +103,10 @@ __all__ = [
     "JobTimeout",
     "LeaseLost",
     "NonDeterminism",
+    "QueueInfo",
     "Request",
     "ResultTimeout",
+    "RetentionRule",
     "Retry",
     "SchemaMissing",
     "SchemaTooNew",
@@ -116,6 +121,7 @@ __all__ = [
     "Suspended",
     "TooLarge",
     "Undecodable",
+    "Unique",
     "UnknownName",
     "Unserialisable",
     "UsageError",

@@ -9,6 +9,7 @@ import pytest
 from fixtures.desk import Desk, completion, lanes_of, settled, step_write
 from holdfast.model.job import Lane
 from holdfast.model.outcome import Ending
+from holdfast.model.queues import Served
 from holdfast.runtime.executor import Ended
 from holdfast.runtime.lanes import Lanes
 from holdfast.storage import jobs
@@ -163,7 +164,7 @@ def test_a_job_that_appears_below_the_floor_is_found_by_the_next_sweep(
     monkeypatch.setattr("holdfast.runtime.lanes.time.monotonic", lambda: clock[0])
     desk.enqueue()
     worker_id = desk.worker()
-    lanes = Lanes({"default": 10})
+    lanes = Lanes(Served({"default": 10}))
 
     def claim() -> list[int]:
         demands = lanes.demands()

@@ -14,9 +14,20 @@ import holdfast
 from fixtures.desk import Desk, completion, lanes_of, settled, step_write
 from holdfast.model.job import ClaimedJob, Job, NewJob
 from holdfast.model.outcome import Ending
+from holdfast.model.queues import Served
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
-from holdfast.storage import health, inspection, jobs, migrate, pooler, statements, steps, workers
+from holdfast.storage import (
+    health,
+    inspection,
+    jobs,
+    migrate,
+    pooler,
+    queues,
+    statements,
+    steps,
+    workers,
+)
 from holdfast.storage.query import Query
 from holdfast.storage.workers import Registration
 
@@ -66,6 +77,20 @@ OPERATIONS: list[Query[Any]] = [
     jobs.disown(1, "s", []),
     jobs.cancel([1], None),
     jobs.retry([1]),
+    jobs.try_enqueue([NewJob(name="n", queue="q", args_json="{}")]),
+    jobs.delete([1]),
+    jobs.find_ids(),
+    queues.settings("w"),
+    queues.pause("q", "", "s"),
+    queues.resume("q", "", "s"),
+    queues.scale("q", "", 1, "s"),
+    queues.queues(),
+    queues.serve(1, Served({"q": 1})),
+    queues.retention(),
+    queues.keep("q", "", 1.0),
+    queues.keep_as_others("q", ""),
+    queues.prune(1),
+    queues.drop_partition(),
     jobs.await_ends([1], "s"),
     jobs.endings([1]),
     jobs.find(),
@@ -155,6 +180,7 @@ def test_a_migration_uses_the_servers_time_for_its_clock_and_first_rows_only(pat
         "AS $$ SELECT statement_timestamp() $$",
         "applied_at timestamptz NOT NULL DEFAULT clock_timestamp()",
         "VALUES ('partitions', interval '1 hour', clock_timestamp())",
+        "VALUES ('prune', interval '10 minutes', clock_timestamp())",
     )
     for line in allowed:
         text = text.replace(line, "")
@@ -188,7 +214,7 @@ def test_every_file_has_an_operation() -> None:
 def test_every_function_that_returns_a_query_is_known_here() -> None:
     built = {
         name
-        for module in (jobs, steps, workers, inspection, health)
+        for module in (jobs, steps, workers, queues, inspection, health)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
         and not name.startswith("_")

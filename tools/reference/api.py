@@ -10,7 +10,7 @@ from reference.source import Item, item
 from reference.text import code, prose
 
 GROUPS: dict[str, list[str]] = {
-    "The application": ["Holdfast", "Settings", "JobFunction", "Request", "Handle"],
+    "The application": ["Holdfast", "Settings", "JobFunction", "Request", "Handle", "Unique"],
     "Inside a job": [
         "Context", "BlockingContext", "current_context", "step", "StepFunction", "current_step",
         "StepInfo", "Retry", "Backoff", "Duration",
@@ -18,7 +18,10 @@ GROUPS: dict[str, list[str]] = {
     "Ending an attempt on purpose": ["Cancel", "Discard", "Snooze"],
     "Being interrupted": ["Interruption", "Interrupted", "LeaseLost", "Suspended"],
     "What is known of a job": [
-        "Job", "Execution", "Step", "History", "Explanation", "WorkerInfo",
+        "Job", "Execution", "Step", "History", "Explanation",
+    ],
+    "Operating": [
+        "QueueInfo", "WorkerInfo", "RetentionRule",
     ],
     "The embedded server": ["EmbeddedPostgres"],
 }  # fmt: skip

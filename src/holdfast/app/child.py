@@ -55,7 +55,8 @@ def main() -> None:
     if not answer:
         sys.exit(1)
     threading.Thread(target=_die_with_supervisor, daemon=True).start()
-    _run(Worker(plan, json.loads(answer)["worker_id"]))
+    identity = json.loads(answer)
+    _run(Worker(plan, identity["worker_id"], identity["name"]))
 
 
 def _exit_code(error: HoldfastError) -> int:
@@ -72,6 +73,7 @@ def _hello(target: str, plan: WorkerPlan) -> dict[str, Any]:
         "code_version": next(iter(plan.registry.values())).version,
         "queues": dict(plan.queues),
         "job_names": sorted(plan.registry),
+        "name": plan.name,
     }
 
 

@@ -18,11 +18,11 @@ from holdfast.app.handle import Handle
 from holdfast.app.settings import Settings
 from holdfast.app.waiting import Waiter, wait_blocking
 from holdfast.errors import DatabaseUnavailable, InvalidOption, JobNotFound
-from holdfast.model.job import Execution, Job, JobEnding, Step, WorkerInfo
+from holdfast.model.job import Enqueued, Execution, Job, JobEnding, Step
 from holdfast.model.names import check_name, unknown
 from holdfast.model.text import shown, storable
 from holdfast.runtime.blocking import BlockingStepConnection
-from holdfast.storage import inspection, jobs, workers
+from holdfast.storage import inspection, jobs
 from holdfast.storage.connect import CallerConnection, connection_kind
 from holdfast.storage.database import BlockingDatabase, Database
 from holdfast.storage.query import Query, R
@@ -100,33 +100,35 @@ class Client:
         self, requests: Sequence[Request[Any]], conn: object = None
     ) -> list[Handle[Any]]:
         """Stores jobs in one statement, on the caller's connection if one is given."""
-        query = jobs.enqueue([request.job for request in requests])
+        new = [request.job for request in requests]
         if conn is None:
-            ids = await self.database.run(query) if requests else []
+            done = await self.database.run(jobs.enqueue(new)) if requests else []
         elif isinstance(conn, StepConnection):
-            ids = await conn.run_query(query)
+            done = await conn.run_query(jobs.enqueue(new))
         else:
             self._check_connection(conn, "async", "enqueue_sync")
-            ids = await CallerConnection(conn, self.settings.schema).run(query)
-        return self._handles(requests, ids)
+            done = await CallerConnection(conn, self.settings.schema).run(jobs.try_enqueue(new))
+        return self._handles(requests, done)
 
     def enqueue_sync(
         self, requests: Sequence[Request[Any]], conn: object = None
     ) -> list[Handle[Any]]:
         """Stores jobs in one statement, blocking."""
-        query = jobs.enqueue([request.job for request in requests])
+        new = [request.job for request in requests]
         if conn is None:
-            ids = self.blocking.run(query) if requests else []
+            done = self.blocking.run(jobs.enqueue(new)) if requests else []
         elif isinstance(conn, BlockingStepConnection):
-            ids = conn.run_query(query)
+            done = conn.run_query(jobs.enqueue(new))
         else:
             self._check_connection(conn, "sync", "enqueue")
-            ids = CallerConnection(conn, self.settings.schema).run_sync(query)
-        return self._handles(requests, ids)
+            done = CallerConnection(conn, self.settings.schema).run_sync(jobs.try_enqueue(new))
+        return self._handles(requests, done)
 
-    def _handles(self, requests: Sequence[Request[Any]], ids: list[int]) -> list[Handle[Any]]:
-        pairs = zip(ids, requests, strict=True)
-        return [Handle(id_, self, request.definition) for id_, request in pairs]
+    def _handles(self, requests: Sequence[Request[Any]], done: list[Enqueued]) -> list[Handle[Any]]:
+        return [
+            Handle(one.id, self, request.definition, conflict=one.conflict, replaced=one.replaced)
+            for one, request in zip(done, requests, strict=True)
+        ]
 
     @staticmethod
     def _check_connection(conn: object, wanted: str, other: str) -> None:
@@ -212,10 +214,6 @@ class Client:
         job = self.job_sync(job_id)
         executions = self.blocking.run(inspection.executions(job_id))
         return History(job, executions, self.blocking.run(inspection.steps(job_id)))
-
-    def workers_sync(self) -> list[WorkerInfo]:
-        """Returns the live workers, blocking."""
-        return self.blocking.run(workers.live_workers())
 
 
 def _only(found: list[Job], job_id: int) -> Job:

@@ -66,6 +66,10 @@ def _due(job: Job, facts: QueueFacts) -> Explanation:
     if facts.knowing == 0:
         reason = f"no live worker of queue {job.queue!r} has a job function named {job.name!r}"
         return Explanation(job.id, job.shown, reason, None, "Deploy the code that defines it.")
+    if facts.paused_at is not None or facts.paused >= facts.workers:
+        since = "" if facts.paused_at is None else f" since {facts.paused_at:%Y-%m-%d %H:%M:%S %Z}"
+        resume = f"Resume it: holdfast queues resume {job.queue}"
+        return Explanation(job.id, job.shown, f"queue {job.queue!r} is paused{since}", None, resume)
     if facts.executing >= facts.slots:
         reason = (
             f"all {facts.slots} slots of queue {job.queue!r} are busy, {facts.ahead} jobs ahead"

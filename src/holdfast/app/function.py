@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, ParamSpec, TypeVar
 
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_json
@@ -15,6 +15,7 @@ from holdfast.model.durations import Duration, seconds
 from holdfast.model.job import NewJob
 from holdfast.model.names import check_name, check_options
 from holdfast.model.text import shown
+from holdfast.model.unique import Unique, read_unique
 from holdfast.runtime.definition import Definition
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class EnqueueOptions:
     deadline_s: float | None = None
     tags: tuple[str, ...] | None = None
     meta_json: str | None = None
+    unique: Unique | Literal[False] | None = None
     conn: object = None
 
     @property
@@ -113,8 +115,14 @@ class JobFunction(Generic[P, R]):
                 tags=definition.tags if options.tags is None else options.tags,
                 meta_json=options.meta_json,
                 code_version=definition.code_version,
+                unique_json=self._unique_json(),
             ),
         )
+
+    def _unique_json(self) -> str | None:
+        given = self._options.unique
+        rule = self.definition.unique if given is None else given
+        return rule.to_json() if rule else None
 
     def options(
         self,
@@ -127,6 +135,7 @@ class JobFunction(Generic[P, R]):
         deadline: Duration | None = None,
         tags: list[str] | tuple[str, ...] | None = None,
         meta: Mapping[str, JsonValue] | None = None,
+        unique: bool | str | Unique | None = None,
         conn: object = None,
         **unknown: Never,
     ) -> JobFunction[P, R]:
@@ -134,9 +143,12 @@ class JobFunction(Generic[P, R]):
 
         `run_in` (seconds, "5m", timedelta) or `run_at` (aware datetime): not before. `priority`:
         0 first to 9 last. `deadline`: from the time it is due; then the job is discarded. `tags`,
-        `meta`: kept with the job. `conn`: a connection of yours (psycopg, async for `enqueue`,
-        blocking for `enqueue_sync`, or that of a `ctx.transaction()`): the job exists when your
-        transaction commits and never if it rolls back; we neither commit nor retry there.
+        `meta`: kept with the job. `unique`: a key, True for all arguments, a `Unique`, or False:
+        see there; the handle's `conflict` says whether the job was there already. `conn`: a
+        connection of yours, or that of a `ctx.transaction()`: the job exists when your transaction
+        commits and never if it rolls back; we neither commit nor retry there, and a refusal leaves
+        it usable. It may be psycopg's, asyncpg's, SQLAlchemy's (session or connection), or a
+        DB-API cursor; async ones for `enqueue`, blocking ones for `enqueue_sync`.
         """
         check_options(unknown, _OPTION_NAMES, where=f"{self.name}.options()")
         old = self._options
@@ -149,6 +161,7 @@ class JobFunction(Generic[P, R]):
             "deadline_s": None if deadline is None else seconds(deadline, field="deadline"),
             "tags": None if tags is None else check_tags(tags),
             "meta_json": None if meta is None else _meta(meta),
+            "unique": None if unique is None else self._check_unique(unique),
             "conn": conn,
         }
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
@@ -156,9 +169,17 @@ class JobFunction(Generic[P, R]):
             raise InvalidOption("run_in and run_at are both given", "Give one of them.")
         return JobFunction(self.definition, self.client, replace(old, **changes))
 
+    def _check_unique(self, value: object) -> Unique | Literal[False]:
+        unique = read_unique(value)
+        if unique is None:
+            return False
+        self.definition.check_unique(unique)
+        return unique
+
 
 _OPTION_NAMES = (
-    "run_in", "run_at", "priority", "queue", "max_attempts", "deadline", "tags", "meta", "conn",
+    "run_in", "run_at", "priority", "queue", "max_attempts", "deadline", "tags", "meta",
+    "unique", "conn",
 )  # fmt: skip
 
 

@@ -19,11 +19,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Handle(Generic[R]):
-    """One enqueued job. Valid at once; waiting for it makes sense once its enqueue committed."""
+    """One enqueued job. Valid at once; waiting for it makes sense once its enqueue committed.
+
+    `conflict`: a unique job was there already, and this is it. `replaced`: it had not started and
+    has taken over what the rule says; see `Unique`.
+    """
 
     id: int
     client: Client = field(repr=False, compare=False)
     definition: Definition | None = field(default=None, repr=False, compare=False)
+    conflict: bool = field(default=False, compare=False, kw_only=True)
+    replaced: bool = field(default=False, compare=False, kw_only=True)
 
     async def result(self, timeout: Duration | None = None) -> R:
         """Waits for the job's end and returns its result; woken by a notification.

@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import Any, Concatenate, Never, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from holdfast.app.client import Client, History
-from holdfast.app.diagnoses import Finding
-from holdfast.app.doctor import examine
 from holdfast.app.explain import Explanation
+from holdfast.app.filters import check_limit, check_shown
 from holdfast.app.function import (
     JobFunction,
     Request,
@@ -19,6 +18,7 @@ from holdfast.app.function import (
     check_tags,
 )
 from holdfast.app.handle import Handle
+from holdfast.app.operating import Operating
 from holdfast.app.running import running
 from holdfast.app.settings import (
     DEFAULT_CONCURRENCY,
@@ -30,10 +30,10 @@ from holdfast.app.settings import (
 from holdfast.errors import InvalidJobFunction, InvalidOption, UsageError
 from holdfast.model.backoff import Backoff
 from holdfast.model.durations import Duration, seconds
-from holdfast.model.job import Job, WorkerInfo
+from holdfast.model.job import Job
 from holdfast.model.names import check_name, check_options, unknown
-from holdfast.model.states import SHOWN
 from holdfast.model.text import shown
+from holdfast.model.unique import Unique, read_unique
 from holdfast.runtime.context import BlockingContext, Context
 from holdfast.runtime.definition import Definition, Drift
 from holdfast.runtime.worker import WorkerPlan
@@ -60,7 +60,7 @@ class JobDecorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> JobFunction[P, R]: ...
 
 
-class Holdfast:
+class Holdfast(Operating):
     """An application's job functions, its settings, and its connections.
 
     Creating it touches nothing: connections open on first use, in any event loop or thread. DSN and
@@ -83,12 +83,20 @@ class Holdfast:
         queues: Mapping[str, int] | None = None,
         version: str | None = None,
         grace: Duration | None = None,
+        worker_name: str | None = None,
         **unknown_options: Never,
     ) -> None:
-        known = ("dsn", "schema", "queues", "version", "grace")
+        known = ("dsn", "schema", "queues", "version", "grace", "worker_name")
         check_options(unknown_options, known, where="Holdfast()")
         self.settings: Settings = load_settings(
-            {"dsn": dsn, "schema": schema, "queues": queues, "version": version, "grace": grace}
+            {
+                "dsn": dsn,
+                "schema": schema,
+                "queues": queues,
+                "version": version,
+                "grace": grace,
+                "worker_name": worker_name,
+            }
         )
         self.client = Client(self.settings)
         self._registry: dict[str, JobFunction[..., Any]] = {}
@@ -109,6 +117,7 @@ class Holdfast:
         drift: Drift = "reuse",
         tags: Sequence[str] = (),
         version: str | None = None,
+        unique: bool | Unique = False,
         **unknown_options: Never,
     ) -> JobDecorator:
         """Registers a function, async or plain, as a job; a wrong option fails here.
@@ -120,7 +129,8 @@ class Holdfast:
         `(failure_number, error) -> duration`; default `15 + 2^n` s ± 10 %; a `Retry-After` on the
         error wins. `drift`: what a step does that was recorded by other code with other inputs:
         `reuse` its result, `rerun` it, or `stop` for a person. `version`: of this function's code
-        (default: the application's, else a digest of its source). `tags`: of every job.
+        (default: the application's, else a digest of its source). `tags`: of every job. `unique`:
+        True, or a `Unique`: at most one unfinished job with the same arguments.
         """
         check_options(unknown_options, _JOB_OPTIONS, where="@app.job()")
         if backoff is not None and not callable(backoff):
@@ -138,6 +148,7 @@ class Holdfast:
             "drift": drift,
             "tags": check_tags(tags),
             "version": version or self.settings.version,
+            "unique": read_unique(unique),
         }
 
         def register(fn: Callable[..., Any]) -> JobFunction[..., Any]:
@@ -253,7 +264,8 @@ class Holdfast:
         limit: int = 50,
     ) -> list[Job]:
         """Lists jobs, newest first. `state` as shown: also scheduled, retryable, waiting."""
-        _check_listing(state, limit)
+        check_shown(state)
+        check_limit(limit)
         query = jobs.find(
             ids=ids, queue=queue, name=name, tag=tag, shown=state, before_id=before_id, limit=limit
         )
@@ -271,24 +283,12 @@ class Holdfast:
         limit: int = 50,
     ) -> list[Job]:
         """Lists jobs, newest first, blocking; see `jobs`."""
-        _check_listing(state, limit)
+        check_shown(state)
+        check_limit(limit)
         query = jobs.find(
             ids=ids, queue=queue, name=name, tag=tag, shown=state, before_id=before_id, limit=limit
         )
         return self.client.find_sync(query)
-
-    def workers_sync(self) -> list[WorkerInfo]:
-        """Lists the live worker processes, blocking."""
-        return self.client.workers_sync()
-
-    def doctor_sync(self) -> list[Finding]:
-        """Examines the database and reports what is wrong or will be; changes nothing. Blocking.
-
-        Checks the connection, versions, the pooler, LISTEN, clocks, old transactions, dead rows,
-        the archive, jobs that nobody can run, jobs that wait for a person. A check that fails is a
-        finding of its own; only a missing DSN raises.
-        """
-        return examine(self.client.dsn, self.settings.schema)
 
     # --- Schema ---------------------------------------------------------------------------------
 
@@ -338,6 +338,8 @@ class Holdfast:
             queues=configured,
             registry={name: f.definition for name, f in self._registry.items()},
             grace_s=self.settings.grace_s,
+            name=self.settings.worker_name,
+            closed=queues is not None or bool(self.settings.queues),
         )
 
     async def close(self) -> None:
@@ -385,14 +387,7 @@ class Holdfast:
         self.client.settings = self.settings
 
 
-def _check_listing(state: str | None, limit: int) -> None:
-    if state is not None and state not in SHOWN:
-        raise unknown("state", state, SHOWN)
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 100_000:
-        raise InvalidOption(f"limit={shown(limit)} is not 1..100000", "Page with before_id.")
-
-
 _JOB_OPTIONS = (
     "queue", "name", "priority", "max_attempts", "max_crashes", "timeout", "deadline", "backoff",
-    "drift", "tags", "version",
+    "drift", "tags", "version", "unique",
 )  # fmt: skip

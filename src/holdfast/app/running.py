@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from holdfast.errors import DatabaseError
-from holdfast.runtime.lease import LEASE_S, LeaseKeeper, new_identity
+from holdfast.runtime.lease import LEASE_S, LeaseKeeper, new_identity, worker_name
 from holdfast.runtime.worker import Worker, WorkerPlan
 from holdfast.storage.database import Database
 from holdfast.storage.pooler import Route
@@ -62,8 +62,9 @@ class _Service:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._worker = Worker(plan, new_identity())
         self.keeper = LeaseKeeper(plan.dsn, plan.schema, lost=self._lost)
+        self._name = worker_name(plan.name, self.keeper.supervisor_id)
+        self._worker = Worker(plan, new_identity(), self._name)
 
     def stop(self) -> None:
         """Lets the running worker finish; no other follows."""
@@ -72,7 +73,7 @@ class _Service:
 
     async def begin(self) -> None:
         """Gives the next worker its lease."""
-        new = registration(self._plan, self._worker.worker_id, self.keeper)
+        new = registration(self._plan, self._worker, self.keeper)
         await asyncio.to_thread(self.keeper.register, new)
 
     async def run(self) -> None:
@@ -91,7 +92,7 @@ class _Service:
     async def _renew(self) -> bool:
         """Prepares the next worker, however long that takes; False when stopped meanwhile."""
         while not self._stopping.is_set():
-            self._worker = Worker(self._plan, new_identity())
+            self._worker = Worker(self._plan, new_identity(), self._name)
             try:
                 await self.begin()
             except DatabaseError as error:
@@ -125,10 +126,10 @@ async def _until(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def registration(plan: WorkerPlan, worker_id: int, keeper: LeaseKeeper) -> Registration:
+def registration(plan: WorkerPlan, worker: Worker, keeper: LeaseKeeper) -> Registration:
     """Returns what the worker's row says of this process."""
     return Registration(
-        worker_id=worker_id,
+        worker_id=worker.worker_id,
         supervisor_id=keeper.supervisor_id,
         pid=os.getpid(),
         host=socket.gethostname(),
@@ -137,6 +138,7 @@ def registration(plan: WorkerPlan, worker_id: int, keeper: LeaseKeeper) -> Regis
         queues=dict(plan.queues),
         job_names=sorted(plan.registry),
         lease_s=LEASE_S,
+        name=worker.name,
     )
 
 

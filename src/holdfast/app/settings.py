@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "queues": ("HOLDFAST_QUEUES",),
     "version": ("HOLDFAST_VERSION",),
     "grace": ("HOLDFAST_GRACE",),
+    "worker_name": ("HOLDFAST_WORKER_NAME",),
 }
 """Setting → the environment variables that can give it, the first one that is set wins."""
 
@@ -37,7 +38,8 @@ class Settings:
     `dsn`: a PostgreSQL URL or connection string. `schema`: where the tables are. `queues`: queue →
     jobs at once in each worker process; empty means every queue that a job function names, ten
     each. `version`: of the code, for drift detection; default: a digest of each job function.
-    `grace_s`: how long jobs may go on after SIGTERM before they are handed back.
+    `grace_s`: how long jobs may go on after SIGTERM before they are handed back. `worker_name`:
+    what `pause` and `scale` call this worker, all its processes; default: a random one.
     """
 
     dsn: str | None = None
@@ -45,6 +47,7 @@ class Settings:
     queues: Mapping[str, int] = field(default_factory=dict)
     version: str | None = None
     grace_s: float = 30.0
+    worker_name: str | None = None
 
 
 def load_settings(given: Mapping[str, Any], folder: Path | None = None) -> Settings:
@@ -150,4 +153,5 @@ _READERS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "queues": ("queues", read_queues),
     "version": ("version", _text("version")),
     "grace": ("grace_s", _grace),
+    "worker_name": ("worker_name", lambda value: check_name(value, field="worker_name")),
 }

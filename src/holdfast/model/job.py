@@ -23,6 +23,19 @@ class NewJob:
     tags: tuple[str, ...] = ()
     meta_json: str | None = None
     code_version: str | None = None
+    unique_json: str | None = None
+
+
+class Enqueued(NamedTuple):
+    """What became of one job that was to be enqueued.
+
+    With `conflict` the id is that of the job that was there already, which has taken over what
+    its rule lists if `replaced`.
+    """
+
+    id: int
+    conflict: bool = False
+    replaced: bool = False
 
 
 class ClaimedJob(NamedTuple):
@@ -186,6 +199,8 @@ class WorkerInfo:
     expires_at: datetime
     queues: dict[str, int]
     running: int
+    name: str
+    paused: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +212,8 @@ class QueueFacts:
     slots: int
     executing: int
     ahead: int
+    paused: int
+    paused_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ import asyncio
 import logging
 import random
 import time
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from holdfast.model.job import Claim, Owned
+from holdfast.model.queues import QueueSetting
 from holdfast.model.writes import Completion, Forget, ProgressWrite, Settlement, StepWrite
 from holdfast.runtime import batch as batches
 from holdfast.runtime.batch import Batch, Question, Write
@@ -41,6 +42,12 @@ class Host(Protocol):
 
     def claimed(self, claim: Claim, took_s: float) -> None:
         """Takes the claimed jobs."""
+
+    def next_settings(self) -> list[Query[Any]]:
+        """Returns what to ask and to say about the worker's queues, if anything."""
+
+    def settings(self, found: list[QueueSetting] | None) -> None:
+        """Takes what was set for queues; None: an answer without settings."""
 
     def wants_owned(self) -> Literal["cancelled", "all"] | None:
         """Returns once what to look up: the jobs to be cancelled, or all that are ours."""
@@ -150,6 +157,7 @@ class Committer:
         look = self._host.wants_owned()
         if look is not None:
             questions.append((owned(self._worker_id, everything=look == "all"), self._owned))
+        questions += [(query, self._host.settings) for query in self._host.next_settings()]
         claim = None if self._stopping else self._host.next_claim()
         if claim is not None:
             started = time.monotonic()

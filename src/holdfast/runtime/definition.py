@@ -37,6 +37,7 @@ from holdfast.errors import (
 )
 from holdfast.model.backoff import Backoff
 from holdfast.model.codec import adapter_for
+from holdfast.model.unique import Unique
 from holdfast.runtime.context import BlockingContext, Context
 
 MAX_ARGS_BYTES = 16 * 1024 * 1024
@@ -75,6 +76,7 @@ class Definition:
     drift: Drift
     tags: tuple[str, ...]
     version: str | None
+    unique: Unique | None = None
 
     @cached_property
     def is_async(self) -> bool:
@@ -108,6 +110,13 @@ class Definition:
                 f"Annotate it {first}: {right}.",
             )
         _ = self._adapter, self.result_adapter
+        if self.unique is not None:
+            self.check_unique(self.unique)
+
+    def check_unique(self, unique: Unique) -> None:
+        """Raises when a rule names arguments that the function does not have."""
+        names = [parameter.name for parameter in self._own_parameters]
+        unique.check_parameters(names, job=self.name)
 
     @property
     def _own_context(self) -> type:

@@ -1,4 +1,7 @@
-"""Where in a queue a claim begins to look, and how many jobs it may take.
+"""Which queues a process serves, where in them a claim begins to look, how many jobs it may take.
+
+A claim takes at most half of a queue's slots: while the database works on one half, the process
+works on the other, and neither waits.
 
 While a long transaction elsewhere holds dead rows back, the head of the claim index fills with
 dead entries, and each claim would walk over all of them. So each lane (queue and priority) has a
@@ -14,6 +17,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from holdfast.model.job import Claim, Lane
+from holdfast.model.queues import Served
 from holdfast.storage.jobs import BEGINNING
 
 _PRIORITIES = range(10)
@@ -25,8 +29,9 @@ _SWEEP_MAX_S = 2.0
 class Lanes:
     """The floors and free slots of one worker process."""
 
-    def __init__(self, slots: Mapping[str, int]) -> None:
-        self._slots = dict(slots)
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._asked: dict[str, int] = {}
         self._running: Counter[str] = Counter()
         self._floors: dict[tuple[str, int], tuple[datetime, int]] = {}
         self._sweep_due = 0.0
@@ -36,6 +41,19 @@ class Lanes:
     def running(self) -> int:
         """How many slots are taken."""
         return self._running.total()
+
+    @property
+    def served(self) -> Served:
+        """The queues this process serves."""
+        return self._served
+
+    def serve(self, served: Served) -> None:
+        """Serves other queues from now on; jobs that run go on."""
+        self._served = served
+
+    def serves(self, queue: str) -> bool:
+        """Whether jobs of a queue are started here."""
+        return queue in self._served.slots and queue not in self._served.paused
 
     def started(self, queue: str) -> None:
         """Takes a slot."""
@@ -47,12 +65,16 @@ class Lanes:
 
     def was_full(self, queue: str) -> bool:
         """Whether the slot just given back is the queue's only free one: there may be more jobs."""
-        return self._slots.get(queue, 0) - self._running[queue] == 1
+        return self._served.slots.get(queue, 0) - self._running[queue] == 1
 
     def demands(self) -> dict[str, int]:
-        """Returns the free slots of each queue that has some."""
-        free = {q: n - self._running[q] for q, n in self._slots.items()}
-        return {queue: count for queue, count in free.items() if count > 0}
+        """Returns how many jobs to ask of each queue that has free slots."""
+        self._asked = {}
+        for queue, slots in self._served.slots.items():
+            count = min(slots - self._running[queue], (slots + 1) // 2)
+            if count > 0 and queue not in self._served.paused:
+                self._asked[queue] = count
+        return self._asked
 
     def lanes(self, demands: Mapping[str, int]) -> list[Lane]:
         """Returns the lanes to look into; without floors when a sweep is due."""
@@ -72,14 +94,20 @@ class Lanes:
         """
         return None if self._sweeping else max(0.0, self._sweep_due - time.monotonic())
 
-    def took(self, claim: Claim, took_s: float) -> None:
-        """Learns the new floors from a claim, and from a sweep what the next one may cost."""
+    def took(self, claim: Claim, took_s: float) -> bool:
+        """Learns the new floors from a claim, and from a sweep what the next one may cost.
+
+        Returns whether some queue gave all that was asked for, so that it may have more.
+        """
         seen: set[tuple[str, int]] = set()
+        got: Counter[str] = Counter()
         for job in claim.jobs:
             lane = (job.queue, job.priority)
+            got[job.queue] += 1
             if lane not in seen:
                 seen.add(lane)
                 self._floors[lane] = (job.run_at, job.id)
         if self._sweeping:
             pause = min(_SWEEP_MAX_S, max(_SWEEP_MIN_S, took_s * _SWEEP_SHARE))
             self._sweep_due = time.monotonic() + pause
+        return any(count >= self._asked.get(queue, 0) for queue, count in got.items())

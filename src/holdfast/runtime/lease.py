@@ -17,6 +17,7 @@ from contextlib import suppress
 from secrets import randbits
 
 from holdfast.errors import HoldfastError
+from holdfast.storage.duties import do_duties
 from holdfast.storage.failures import CONNECTION_ERRORS, is_refusal
 from holdfast.storage.lease import LeaseConnection
 from holdfast.storage.migrate import DAYS_AHEAD
@@ -35,6 +36,11 @@ _BEAT_S = 1.5
 _FAILURES: tuple[type[Exception], ...] = (HoldfastError, *CONNECTION_ERRORS)
 
 
+def worker_name(given: str | None, supervisor_id: int) -> str:
+    """Returns the name of a supervisor's workers: the one given, else one of its own."""
+    return given or f"w-{supervisor_id & 0xFFFFFFFF:08x}"
+
+
 def new_identity() -> int:
     """Returns a random identity for a worker or supervisor; never a host name."""
     return randbits(62) + 1
@@ -48,6 +54,7 @@ class LeaseKeeper:
 
     def __init__(self, dsn: str, schema: str, *, lost: Callable[[set[int]], None]) -> None:
         self.supervisor_id = new_identity()
+        self._dsn = dsn
         self._schema = schema
         self._connection = LeaseConnection(dsn, schema, self.supervisor_id)
         self._lost = lost
@@ -55,6 +62,7 @@ class LeaseKeeper:
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._duties: threading.Thread | None = None
         self._renewed_at = 0.0
 
     def start(self) -> None:
@@ -112,6 +120,8 @@ class LeaseKeeper:
         if self._thread is not None and self._thread is not threading.current_thread():
             # Bounded: it may be connecting to a server that does not answer.
             self._thread.join(_STOP_S)
+        if self._duties is not None:
+            self._duties.join(_STOP_S)
         self._connection.close()
 
     # --- The thread -----------------------------------------------------------------------------
@@ -141,9 +151,23 @@ class LeaseKeeper:
         if answer.dead:
             self._rescue(answer.dead)
         if answer.duty_due:
-            self._connection.do_duties(days_ahead=DAYS_AHEAD)
+            self._begin_duties()
         # A lock that has just gone is looked at again as soon as the grace allows a verdict.
         return GRACE_S + 0.02 if answer.suspects else _BEAT_S * random.uniform(0.9, 1.0)
+
+    def _begin_duties(self) -> None:
+        """Does the housekeeping in a thread of its own, which may take longer than a lease."""
+        if self._duties is None or not self._duties.is_alive():
+            self._duties = threading.Thread(
+                target=self._do_duties, name="holdfast duties", daemon=True
+            )
+            self._duties.start()
+
+    def _do_duties(self) -> None:
+        try:
+            do_duties(self._dsn, self._schema, days_ahead=DAYS_AHEAD, stopping=self._stop.is_set)
+        except _FAILURES as error:
+            log.warning("duties.failed they are due again later: %s", error)
 
     def _rescue(self, dead: set[int]) -> None:
         moved = self._connection.release(

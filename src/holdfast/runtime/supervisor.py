@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.errors import DatabaseError
-from holdfast.runtime.lease import LEASE_S, LeaseKeeper, new_identity
+from holdfast.runtime.lease import LEASE_S, LeaseKeeper, new_identity, worker_name
 from holdfast.storage.workers import Registration
 
 log = logging.getLogger("holdfast.supervisor")
@@ -128,6 +128,7 @@ class Supervisor:
         """A worker has loaded its code: give it a lease, then let it claim."""
         try:
             keeper = self._keeper_for(hello)
+            name = worker_name(hello["name"], keeper.supervisor_id)
             keeper.register(
                 Registration(
                     worker_id=child.worker_id,
@@ -139,6 +140,7 @@ class Supervisor:
                     queues=hello["queues"],
                     job_names=hello["job_names"],
                     lease_s=LEASE_S,
+                    name=name,
                 )
             )
         except DatabaseError as error:
@@ -146,7 +148,7 @@ class Supervisor:
             child.process.kill()
             return
         child.registered = True
-        self._answer(child, {"worker_id": child.worker_id})
+        self._answer(child, {"worker_id": child.worker_id, "name": name})
 
     def _keeper_for(self, hello: dict[str, Any]) -> LeaseKeeper:
         if self._keeper is None:

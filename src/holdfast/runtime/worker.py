@@ -19,6 +19,7 @@ from typing import Any, Literal
 from holdfast.errors import HoldfastError
 from holdfast.model.job import Claim, ClaimedJob
 from holdfast.model.outcome import Ending, Facts, decide
+from holdfast.model.queues import QueueSetting, Served, serve
 from holdfast.model.text import error_text, storable
 from holdfast.model.writes import Completion, Settlement
 from holdfast.runtime.attempt import Attempt, Stop
@@ -27,11 +28,13 @@ from holdfast.runtime.committer import Committer
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.executor import Ended, ended_by, execute, report, settlement
 from holdfast.runtime.lanes import Lanes
+from holdfast.storage import queues
 from holdfast.storage.database import Database
 from holdfast.storage.exchange import Exchange
 from holdfast.storage.jobs import claim
 from holdfast.storage.listen import Listener
 from holdfast.storage.query import Query
+from holdfast.storage.queues import CHANGED
 from holdfast.storage.transaction import PoolSource
 
 log = logging.getLogger("holdfast.worker")
@@ -52,19 +55,28 @@ class WorkerPlan:
     queues: Mapping[str, int]
     registry: Mapping[str, Definition]
     grace_s: float
+    name: str | None = None
+    closed: bool = False
+
+    def served(self, worker: str, settings: Sequence[QueueSetting] = ()) -> Served:
+        """Returns the queues that a worker of this plan serves when these settings are in force."""
+        return serve(self.queues, settings, worker=worker, closed=self.closed)
 
 
 class Worker:
     """Runs jobs until told to stop; `run` owns every task it starts."""
 
-    def __init__(self, plan: WorkerPlan, worker_id: int) -> None:
+    def __init__(self, plan: WorkerPlan, worker_id: int, name: str) -> None:
         self._plan = plan
         self.worker_id = worker_id
+        self.name = name
         self._exchange = Exchange(plan.dsn, plan.schema)
         self._database = Database(plan.dsn, plan.schema)
         self._source = PoolSource(self._database, worker_id)
         self._committer = Committer(self._exchange, self, worker_id=worker_id, schema=plan.schema)
-        self._lanes = Lanes(plan.queues)
+        self._lanes = Lanes(plan.served(name))
+        self._settings_due = True
+        self._tell_served = False
         self._attempts: dict[int, Attempt] = {}
         self._tasks: set[asyncio.Task[Ended | None]] = set()
         self._wanted = True
@@ -83,7 +95,7 @@ class Worker:
         listener = Listener(
             self._plan.dsn,
             self._plan.schema,
-            ("wake", "cancel"),
+            ("wake", "cancel", CHANGED),
             heard=self._heard,
             caught_up=self._look_again,
         )
@@ -170,11 +182,15 @@ class Worker:
         if kind == "cancel":
             self._look = self._look or "cancelled"
             self._committer.claim_soon()
-        elif payload in self._plan.queues:
+        elif kind == CHANGED:
+            self._settings_due = True
+            self._committer.claim_soon()
+        elif self._lanes.serves(payload):
             self._want()
 
     def _look_again(self) -> None:
         self._look = "all"
+        self._settings_due = True
         self._want()
 
     def _want(self) -> None:
@@ -187,9 +203,11 @@ class Worker:
             async with asyncio.timeout(_POLL_BLIND_S):
                 await listener.listening.wait()
         while True:
-            period = _POLL_LISTENING_S if listener.listening.is_set() else _POLL_BLIND_S
+            blind = not listener.listening.is_set()
+            period = _POLL_BLIND_S if blind else _POLL_LISTENING_S
             await asyncio.sleep(period * random.uniform(0.8, 1.0))
             self._polls += 1
+            self._settings_due = self._settings_due or blind
             # Jobs that are ours and unknown to us come from lost answers only: an idle worker need
             # not ask each time.
             if self._attempts or self._polls % _IDLE_LOOKS == 0:
@@ -208,6 +226,28 @@ class Worker:
         self._wanted = False
         return claim(self.worker_id, demands, self._lanes.lanes(demands))
 
+    def next_settings(self) -> list[Query[Any]]:
+        """Returns what to ask and to say about the queues of this worker, if anything."""
+        questions: list[Query[Any]] = []
+        if self._tell_served:
+            self._tell_served = False
+            questions.append(queues.serve(self.worker_id, self._lanes.served))
+        if self._settings_due and not self._stopping.is_set():
+            self._settings_due = False
+            questions.append(queues.settings(self.name))
+        return questions
+
+    def settings(self, found: list[QueueSetting] | None) -> None:
+        """Serves the queues that are in force now; None: an answer without settings."""
+        if found is None:
+            return
+        served = self._plan.served(self.name, found)
+        if served != self._lanes.served:
+            log.info("worker.serves %s paused: %s", dict(served.slots), sorted(served.paused))
+            self._lanes.serve(served)
+            self._tell_served = True
+            self._want()
+
     def claimed(self, answer: Claim, took_s: float) -> None:
         """Starts the claimed jobs, and sets the timer for the next one that is due."""
         self._last_claim = time.monotonic()
@@ -215,9 +255,11 @@ class Worker:
             log.error("worker.declared_dead its row is gone; stopping")
             self.lose_lease()
             return
-        self._lanes.took(answer, took_s)
+        more = self._lanes.took(answer, took_s)
         for job in answer.jobs:
             self._start(job)
+        if more:
+            self._want()
         self._set_timer([answer.due_in_s, self._lanes.sweep_in_s()])
 
     def _set_timer(self, waits: list[float | None]) -> None:

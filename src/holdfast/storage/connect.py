@@ -73,16 +73,17 @@ def complete_dsn(dsn: str, **extra: str) -> str:
 
 
 async def connect_async(dsn: str, purpose: str = "") -> psycopg.AsyncConnection[Row]:
-    """Opens a plain autocommit connection."""
+    """Opens a plain autocommit connection, which prepares nothing until its route is known."""
     name = f"holdfast {purpose}".strip()
     return await psycopg.AsyncConnection.connect(
-        complete_dsn(dsn, application_name=name), autocommit=True
+        complete_dsn(dsn, application_name=name), autocommit=True, prepare_threshold=None
     )
 
 
 async def connect_hot(dsn: str, purpose: str) -> psycopg.AsyncConnection[Row]:
-    """Opens the connection of a worker's exchange: settled plans, no sequential scans."""
+    """Opens a connection to the server itself as a worker's exchange does; for measurements."""
     conn = await connect_async(dsn, purpose)
+    conn.prepare_threshold = 5
     await set_hot(conn)
     return conn
 
@@ -93,15 +94,17 @@ async def set_hot(conn: psycopg.AsyncConnection[Row]) -> None:
 
 
 def connect_sync(dsn: str, purpose: str = "") -> psycopg.Connection[Row]:
-    """Opens a plain autocommit connection, blocking."""
+    """Opens a plain autocommit connection, blocking; it prepares nothing."""
     name = f"holdfast {purpose}".strip()
-    return psycopg.connect(complete_dsn(dsn, application_name=name), autocommit=True)
+    return psycopg.connect(
+        complete_dsn(dsn, application_name=name), autocommit=True, prepare_threshold=None
+    )
 
 
 def connect_lease(dsn: str) -> psycopg.Connection[Row]:
     """Opens the connection of a supervisor's lock and heartbeats, blocking."""
     options = {**_LEASE_OPTIONS, "application_name": "holdfast lease"}
-    return psycopg.connect(complete_dsn(dsn, **options), autocommit=True)
+    return psycopg.connect(complete_dsn(dsn, **options), autocommit=True, prepare_threshold=None)
 
 
 def set_lease(conn: psycopg.Connection[Row]) -> None:

@@ -79,8 +79,6 @@ def translate(error: Exception, schema: str) -> HoldfastError:
     diagnosis = error.diag if isinstance(error, psycopg.Error) else None
     message = (diagnosis.message_primary if diagnosis else None) or str(error).strip()
     hint = (diagnosis.message_hint if diagnosis else None) or ""
-    if state == "HF102":
-        return UnknownName(message, hint)
     if state in _MISSING:
         return SchemaMissing(
             f"schema {schema!r} is not installed in this database ({message})",
@@ -88,6 +86,13 @@ def translate(error: Exception, schema: str) -> HoldfastError:
         )
     if is_connection_loss(error):
         return DatabaseUnavailable(f"the database cannot be used: {message}", None, state)
+    return refusal(state, message, hint)
+
+
+def refusal(state: str | None, message: str, hint: str) -> HoldfastError:
+    """Returns the error of ours for what the server said about the values of a statement."""
+    if state == "HF102":
+        return UnknownName(message, hint)
     if state is not None and state.startswith(_VALUE_CLASSES):
         return InvalidArguments(
             f"the database refused a value: {message}", hint or "Nothing was stored."

@@ -92,8 +92,6 @@ class Examination:
         self._schema = schema
         with translated(schema):
             self._conn: psycopg.Connection[Row] = connect_sync(dsn, "doctor")
-        # It is not known yet whether a prepared statement would meet strangers.
-        self._conn.prepare_threshold = None
 
     def __enter__(self) -> Self:
         return self

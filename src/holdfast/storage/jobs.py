@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 from holdfast.model.job import (
     Claim,
     ClaimedJob,
+    Enqueued,
     Job,
     JobEnding,
     Lane,
@@ -20,6 +21,7 @@ from holdfast.model.job import (
 )
 from holdfast.model.writes import Completion, ProgressWrite, Settlement
 from holdfast.storage.arrays import booleans, columns, numbers
+from holdfast.storage.failures import refusal
 from holdfast.storage.query import Query, Row, nothing
 from holdfast.storage.statements import channel
 
@@ -27,10 +29,29 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 """The floor of a lane in which nothing was claimed yet."""
 
 
-def enqueue(jobs: Sequence[NewJob]) -> Query[list[int]]:
-    """Enqueues all `jobs` in one statement; returns their ids in order."""
-    text = "[" + ",".join(map(_encode, jobs)) + "]"
-    return Query("jobs/enqueue", _ids, {"jobs": text}, prepare=True)
+def enqueue(jobs: Sequence[NewJob]) -> Query[list[Enqueued]]:
+    """Enqueues all `jobs` in one statement; returns what became of each, in order."""
+    return Query("jobs/enqueue", _enqueued, {"jobs": _encode_all(jobs)}, prepare=True)
+
+
+def try_enqueue(jobs: Sequence[NewJob]) -> Query[list[Enqueued]]:
+    """Enqueues in the caller's transaction, which stays usable when the jobs are refused."""
+    return Query("jobs/try_enqueue", _tried, {"jobs": _encode_all(jobs)})
+
+
+def _enqueued(rows: Sequence[Row]) -> list[Enqueued]:
+    return [Enqueued(*row) for row in rows]
+
+
+def _tried(rows: Sequence[Row]) -> list[Enqueued]:
+    for row in rows:
+        if row[3] is not None:
+            raise refusal(row[3], row[4], row[5] or "")
+    return [Enqueued(*row[:3]) for row in rows]
+
+
+def _encode_all(jobs: Sequence[NewJob]) -> str:
+    return "[" + ",".join(map(_encode, jobs)) + "]"
 
 
 def _encode(job: NewJob) -> str:
@@ -52,6 +73,8 @@ def _encode(job: NewJob) -> str:
         parts.append(f'"meta":{job.meta_json}')
     if job.code_version is not None:
         parts.append(f'"code_version":{_text(job.code_version)}')
+    if job.unique_json is not None:
+        parts.append(f'"unique":{job.unique_json}')
     return ",".join(parts) + "}"
 
 
@@ -188,6 +211,32 @@ def cancel(ids: Sequence[int], reason: str | None) -> Query[dict[int, str]]:
 def retry(ids: Sequence[int]) -> Query[dict[int, str]]:
     """Runs jobs again at once; returns the state of each job found, after the call."""
     return Query("jobs/retry", _states, {"ids": numbers(ids)})
+
+
+def delete(ids: Sequence[int]) -> Query[dict[int, str]]:
+    """Deletes jobs with all that is known of them; running ones are left alone."""
+    return Query("jobs/delete", _states, {"ids": numbers(ids)})
+
+
+def find_ids(
+    *,
+    queue: str | None = None,
+    name: str | None = None,
+    tag: str | None = None,
+    shown: str | None = None,
+    after_id: int = 0,
+    most: int = 10_000,
+) -> Query[list[int]]:
+    """Finds the ids of all jobs that match, the oldest first."""
+    params = {
+        "queue": queue,
+        "name": name,
+        "tag": tag,
+        "shown": shown,
+        "after_id": after_id,
+        "most": most,
+    }
+    return Query("jobs/ids", _ids, params)
 
 
 def await_ends(ids: Sequence[int], schema: str) -> Query[None]:

@@ -16,8 +16,6 @@ from holdfast.storage.workers import (
     Beat,
     Registration,
     beat,
-    claim_duty,
-    make_partitions,
     register,
     release,
     take_lock,
@@ -93,12 +91,6 @@ class LeaseConnection:
     def exists(self, worker_id: int) -> bool:
         """Whether the worker still has a row."""
         return self._run(worker_exists(worker_id))
-
-    def do_duties(self, *, days_ahead: int) -> None:
-        """Does the housekeeping that is due; what a rival does is left to it."""
-        while (name := self._run(claim_duty())) is not None:
-            if name == "partitions":
-                self._run(make_partitions(days_ahead))
 
     def _run(self, query: Query[R]) -> R:
         with self._guard, translated(self._schema):

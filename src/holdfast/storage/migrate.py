@@ -72,7 +72,6 @@ def migrate(dsn: str, schema: str) -> list[int]:
     check_schema(schema)
     deadline = time.monotonic() + _WAIT_S
     with translated(schema), connect_sync(dsn, "migrate") as conn:
-        conn.prepare_threshold = None
         while (applied := _migrated(conn, schema)) is None:
             if time.monotonic() > deadline:
                 raise DatabaseError(

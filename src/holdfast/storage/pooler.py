@@ -65,7 +65,7 @@ async def route_async(
     """
     route = _known.get(dsn)
     if route is None:
-        answered = await run_async(conn, session_pid(), "", prepare=False) if pid is None else pid
+        answered = await run_async(conn, session_pid(), "") if pid is None else pid
         direct = answered == conn.info.backend_pid
         route = _known[dsn] = Route.DIRECT if direct else await _probed(dsn)
     _fit(conn, route)
@@ -76,7 +76,7 @@ def route_sync(conn: psycopg.Connection[Row], dsn: str, pid: int | None = None) 
     """Returns the route of `dsn`, blocking; see `route_async`."""
     route = _known.get(dsn)
     if route is None:
-        answered = run_sync(conn, session_pid(), "", prepare=False) if pid is None else pid
+        answered = run_sync(conn, session_pid(), "") if pid is None else pid
         direct = answered == conn.info.backend_pid
         route = _known[dsn] = Route.DIRECT if direct else _blocking(_probed(dsn))
     _fit(conn, route)
@@ -84,14 +84,12 @@ def route_sync(conn: psycopg.Connection[Row], dsn: str, pid: int | None = None) 
 
 
 def prepare_threshold(route: Route) -> int | None:
-    """Returns after how many runs a statement may be prepared on its own; None: never."""
+    """Returns after how many runs a statement may be prepared by itself; None: none may be."""
     return None if route.is_shared else 5
 
 
 def _fit(conn: psycopg.AsyncConnection[Row] | psycopg.Connection[Row], route: Route) -> None:
-    if route.is_shared:
-        # Off altogether: a `prepare=True` does not count either.
-        conn.prepare_threshold = None
+    conn.prepare_threshold = prepare_threshold(route)
 
 
 def _blocking(work: Coroutine[Any, Any, Route]) -> Route:
@@ -112,8 +110,6 @@ async def _probed(dsn: str) -> Route:
             await connect_async(dsn) as ours,
             await connect_async(dsn) as other,
         ):
-            for conn in (ours, other):
-                conn.prepare_threshold = None
             shared = await _shares_sessions(ours, other) or not await _hears(ours, other)
     except TimeoutError:
         shared = True

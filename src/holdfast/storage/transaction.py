@@ -78,7 +78,9 @@ class StepConnection:
 
     async def execute(self, query: Statement, params: Params = None) -> Rows:
         """Runs one statement and returns its rows; recorded ones come from the journal."""
-        text = _text(query)
+        return await self._run(query, params, _text(query))
+
+    async def _run(self, query: Statement, params: Params, text: bytes) -> Rows:
         digest = hashlib.blake2b(text, digest_size=8).digest()
         if self._conn is None:
             return Rows(*self._replay(text, digest))
@@ -95,7 +97,8 @@ class StepConnection:
     async def run_query(self, query: Query[R]) -> R:
         """Runs one operation of holdfast as part of this transaction."""
         text = statement(query.name, self._schema)
-        rows = await self.execute(text, dict(query.params))
+        # Known by its name: what we say in SQL for it may change between versions.
+        rows = await self._run(text, dict(query.params), query.name.encode())
         return query.decode(await rows.fetchall() if rows._rows is not None else [])
 
     def _replay(self, text: bytes, digest: bytes) -> tuple[list[tuple[Any, ...]] | None, int]:

@@ -27,6 +27,7 @@ class Registration:
     queues: dict[str, int]
     job_names: Sequence[str]
     lease_s: float
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ def register(new: Registration, schema: str, *, locked: bool) -> Query[None]:
         "app": new.app,
         "code_version": new.code_version,
         "lease_s": new.lease_s,
+        "name": new.name,
         "queues": to_json(new.queues).decode(),
         "job_names": list(new.job_names),
     }
@@ -128,7 +130,7 @@ def live_workers() -> Query[list[WorkerInfo]]:
 
 
 def _workers(rows: Sequence[Row]) -> list[WorkerInfo]:
-    return [WorkerInfo(*(*row[:9], from_json(row[9]), row[10])) for row in rows]
+    return [WorkerInfo(*(*row[:9], from_json(row[9]), *row[10:])) for row in rows]
 
 
 def worker_exists(worker_id: int) -> Query[bool]:

@@ -35,4 +35,14 @@ SELECT
                   < (%(priority)s::smallint, %(run_at)s::timestamptz, %(id)s::bigint)
             LIMIT 10000
         ) AS ahead
+    ),
+    (
+        SELECT count(*)
+        FROM holdfast.worker AS w
+        WHERE %(queue)s::text = ANY (w.paused) AND w.expires_at > holdfast.clock()
+    ),
+    (
+        SELECT q.paused_at
+        FROM holdfast.queue AS q
+        WHERE q.name = %(queue)s::text AND q.worker = ''
     )

@@ -1,2 +1,2 @@
 -- Runs jobs again through the schema's function. ids. Returns (id, state) of those found.
-SELECT r.id, r.state FROM holdfast.retry(%(ids)s::bigint[]) AS r
+SELECT r.id, r.state FROM holdfast.retry(%(ids)s::text::bigint[]) AS r

@@ -72,14 +72,14 @@ gone AS (
         j.id, j.epoch, j.run_at, j.created_at, j.started_at, j.deadline, j.cancel_requested_at,
         j.failures, j.max_attempts, j.crashes, j.max_crashes, j.resumes, j.priority,
         j.queue, j.name, j.args, j.tags, j.meta, j.code_version, j.wait_detail, j.progress,
-        j.progress_done, j.progress_total, j.progress_text
+        j.progress_done, j.progress_total, j.progress_text, j.unique_key
 ),
 kept AS (
     INSERT INTO holdfast.job_archive (
         id, epoch, worker_id, run_at, created_at, started_at, finished_at, deadline,
         cancel_requested_at, failures, max_attempts, crashes, max_crashes, resumes, priority,
         codec, spilled, state, queue, name, args, tags, meta, code_version, wait_reason,
-        wait_detail, progress, progress_done, progress_total, progress_text, result
+        wait_detail, progress, progress_done, progress_total, progress_text, result, unique_key
     )
     SELECT
         d.id, d.epoch, %(worker_id)s::bigint, d.run_at, d.created_at, d.started_at,
@@ -88,7 +88,7 @@ kept AS (
         d.priority, o.codec, o.spill, o.state, d.queue, d.name, d.args, d.tags, d.meta,
         d.code_version, o.wait_reason, coalesce(d.wait_detail, o.wait_detail), d.progress,
         d.progress_done, d.progress_total, d.progress_text,
-        CASE WHEN NOT o.spill THEN o.result END
+        CASE WHEN NOT o.spill THEN o.result END, d.unique_key
     FROM gone AS d
     JOIN own AS o ON o.id = d.id
     RETURNING job_archive.id, job_archive.state

@@ -68,21 +68,21 @@ gone AS (
         j.id, j.epoch, j.worker_id, j.run_at, j.created_at, j.started_at, j.deadline,
         j.cancel_requested_at, j.failures, j.max_attempts, j.crashes, j.max_crashes, j.resumes,
         j.priority, j.queue, j.name, j.args, j.tags, j.meta, j.code_version, j.wait_detail,
-        j.progress, j.progress_done, j.progress_total, j.progress_text
+        j.progress, j.progress_done, j.progress_total, j.progress_text, j.unique_key
 ),
 kept AS (
     INSERT INTO holdfast.job_archive (
         id, epoch, worker_id, run_at, created_at, started_at, finished_at, deadline,
         cancel_requested_at, failures, max_attempts, crashes, max_crashes, resumes, priority,
         state, queue, name, args, tags, meta, code_version, wait_reason, wait_detail, progress,
-        progress_done, progress_total, progress_text
+        progress_done, progress_total, progress_text, unique_key
     )
     SELECT
         g.id, g.epoch, g.worker_id, g.run_at, g.created_at, g.started_at, holdfast.clock(),
         g.deadline, g.cancel_requested_at, g.failures, g.max_attempts, g.crashes + l.crash,
         g.max_crashes, g.resumes, g.priority, 'cancelled', g.queue, g.name, g.args, g.tags,
         g.meta, g.code_version, 'cancelled', g.wait_detail, g.progress, g.progress_done,
-        g.progress_total, g.progress_text
+        g.progress_total, g.progress_text, g.unique_key
     FROM gone AS g
     JOIN lost AS l ON l.id = g.id
     RETURNING job_archive.id, job_archive.state
