@@ -17,7 +17,17 @@ from holdfast.model.outcome import Ending
 from holdfast.model.queues import Served
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
-from holdfast.storage import inspection, jobs, migrate, queues, statements, steps, workers
+from holdfast.storage import (
+    health,
+    inspection,
+    jobs,
+    migrate,
+    pooler,
+    queues,
+    statements,
+    steps,
+    workers,
+)
 from holdfast.storage.query import Query
 from holdfast.storage.workers import Registration
 
@@ -98,7 +108,16 @@ OPERATIONS: list[Query[Any]] = [
     inspection.executions(1),
     inspection.steps(1),
     inspection.queue_facts(SHOWN),
+    health.server(),
+    health.database_clock(),
+    health.xmin_holders(),
+    health.hidden_sessions(),
+    health.table_health("s"),
+    health.archive_health("s", 7),
+    health.unreachable_jobs(60.0),
+    health.stopped_jobs(),
     migrate.installed_version(),
+    pooler.session_pid(),
 ]
 
 
@@ -195,14 +214,14 @@ def test_every_file_has_an_operation() -> None:
 def test_every_function_that_returns_a_query_is_known_here() -> None:
     built = {
         name
-        for module in (jobs, steps, workers, queues, inspection)
+        for module in (jobs, steps, workers, queues, inspection, health)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
         and not name.startswith("_")
         and str(inspect.signature(function).return_annotation).startswith("Query")
     }
-    # One operation is in `migrate`.
-    assert len(built) + 1 == len(OPERATIONS)
+    # One operation is in `migrate`, one in `pooler`.
+    assert len(built) + 2 == len(OPERATIONS)
 
 
 @pytest.mark.parametrize("query", OPERATIONS, ids=lambda query: query.name)

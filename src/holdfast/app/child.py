@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from holdfast.app.locate import locate
 from holdfast.app.logs import configure
+from holdfast.app.running import say_route
 from holdfast.errors import (
     DatabaseError,
     HoldfastError,
@@ -45,6 +46,7 @@ def main() -> None:
         database = BlockingDatabase(plan.dsn, plan.schema)
         database.open()
         database.close()
+        say_route(database.route)
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(_exit_code(error))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from holdfast.app.client import Client
+from holdfast.app.diagnoses import Finding
+from holdfast.app.doctor import examine
 from holdfast.app.filters import check_keep, check_shown, check_slots, check_worker
 from holdfast.model.durations import Duration
 from holdfast.model.job import WorkerInfo
@@ -96,6 +98,15 @@ class Operating:
     def workers_sync(self) -> list[WorkerInfo]:
         """Lists the live worker processes, blocking."""
         return self.client.find_sync(workers.live_workers())
+
+    def doctor_sync(self) -> list[Finding]:
+        """Examines the database and reports what is wrong or will be; changes nothing. Blocking.
+
+        Checks the connection, versions, the pooler, LISTEN, clocks, old transactions, dead rows,
+        the archive, jobs that nobody can run, jobs that wait for a person. A check that fails is a
+        finding of its own; only a missing DSN raises.
+        """
+        return examine(self.client.dsn, self.client.settings.schema)
 
     # --- Many jobs ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from holdfast import Execution, Explanation, Job, Step
+from holdfast import Execution, Explanation, Finding, Job, Step
 
 _STORED_AS_JSON = ("args", "meta")
 # Says how the row was read, not what the job is.
@@ -44,7 +44,7 @@ def dump(document: object, *, indent: int | None = None, ascii_only: bool = True
     )
 
 
-def record(value: Job | Execution | Step | Explanation) -> dict[str, Any]:
+def record(value: Job | Execution | Step | Explanation | Finding) -> dict[str, Any]:
     """Returns a value's fields by name; what is stored as JSON text becomes JSON."""
     fields = dataclasses.fields(value)
     found = {f.name: getattr(value, f.name) for f in fields if f.name not in _LEFT_OUT}
