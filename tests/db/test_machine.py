@@ -24,6 +24,7 @@ from machine.rules_people import PeopleRules
 from machine.world import KEYS, LEASE_S, NOT_MODELLED, Session
 
 ASKED_FOR = os.environ.get("HOLDFAST_MACHINE_EXAMPLES")
+# A failing program is shrunk for up to five minutes; a time limit must not take its report away.
 
 
 class Machine(OverlapRules, JournalRules, PeopleRules):
@@ -107,6 +108,7 @@ def test_the_model_knows_every_column(desk: Desk) -> None:
         assert {row[0] for row in rows} - NOT_MODELLED.get(table, set()) == modelled
 
 
+@pytest.mark.timeout(600)
 def test_short_programs_of_all_operations_do_what_the_model_says(
     desk: Desk, sessions: tuple[Session, Session]
 ) -> None:

@@ -18,6 +18,7 @@ from holdfast.storage import jobs
 from machine import predict_jobs
 from machine.model import Row
 from machine.world import (
+    A_WORKER,
     LEASE,
     Lease,
     Session,
@@ -91,6 +92,15 @@ class JobRules(World):
         worker_id = data.draw(st.sampled_from(self.claimers()))
         lanes = self.lanes(worker_id, demands, floors=floors)
         self.take(worker_id, self.claim_by(worker_id, demands, lanes))
+
+    @precondition(has_workers)
+    @rule(worker_id=A_WORKER, options=st.lists(OPTIONS, min_size=1, max_size=3))
+    def enqueue_and_claim(self, worker_id: int, options: list[Row]) -> None:
+        """A worker with many free slots is at hand when jobs come."""
+        self.enqueue(options)
+        self.the_database_is_as_the_model_says()
+        demands = dict.fromkeys(QUEUES, 3)
+        self.take(worker_id, self.claim_by(worker_id, demands, lanes_of(demands)))
 
     @precondition(has_workers)
     @rule(data=st.data(), demands=DEMANDS)

@@ -20,8 +20,8 @@ from holdfast.storage.query import Query
 from machine import predict_jobs, predict_journal
 from machine.model import Prediction, Row
 from machine.rules_jobs import DEMANDS, OPTIONS, JobRules
-from machine.rules_workers import A_WORKER, WorkerRules
-from machine.world import HELD, Lease, has_workers
+from machine.rules_workers import WorkerRules
+from machine.world import A_WORKER, HELD, Lease, has_workers
 
 WRITES = ["complete", "settle", "progress", "record"]
 

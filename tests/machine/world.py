@@ -122,8 +122,9 @@ class World(RuleBasedStateMachine):
         ]
 
     def some_leases(self) -> list[Lease]:
-        """The leases of all workers, mostly such as still count."""
-        return self.held() * 4 + self.leases[-12:]
+        """The leases of all workers: two of three draws are such as still count."""
+        held, stale = self.held(), self.leases[-12:]
+        return held * (2 * len(stale) // max(1, len(held))) + stale
 
     # --- Comparison -----------------------------------------------------------------------------
 
@@ -210,3 +211,4 @@ IDS = st.runner().flatmap(
 )
 LEASE = chosen(World.some_leases)
 HELD = chosen(World.held)
+A_WORKER = chosen(lambda machine: sorted(machine.model.workers))
