@@ -78,7 +78,8 @@ class World(RuleBasedStateMachine):
         self.move_to(self.model.now)
 
     def teardown(self) -> None:
-        """Gives the session locks back."""
+        """Gives the session locks back, and ends what a failed rule left in flight."""
+        self.beside.conn.rollback()
         self.main.conn.execute("SELECT pg_advisory_unlock_all()")
 
     def move_to(self, now: datetime) -> None:
@@ -122,9 +123,16 @@ class World(RuleBasedStateMachine):
         ]
 
     def some_leases(self) -> list[Lease]:
-        """The leases of all workers: two of three draws are such as still count."""
-        held, stale = self.held(), self.leases[-12:]
-        return held * (2 * len(stale) // max(1, len(held))) + stale
+        """What somebody may write with: two of three draws count, others are old or foreign."""
+        held, known = self.held(), self.leases[-12:]
+        foreign = [
+            Lease(worker_id, lease.job)
+            for lease in held[-2:]
+            for worker_id in self.model.workers
+            if worker_id != lease.worker_id
+        ]
+        others = known + foreign
+        return held * (2 * len(others) // max(1, len(held))) + others
 
     # --- Comparison -----------------------------------------------------------------------------
 
