@@ -17,17 +17,19 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from fixtures.desk import Desk
 from holdfast.storage.statements import quoted
-from machine.model import ONLY_ARCHIVED, ONLY_LIVE, Execution, Job, Model, Step, Worker
+from machine.model import ONLY_ARCHIVED, ONLY_LIVE, Execution, Job, Model, Step, TakenKey, Worker
 from machine.rules_journal import JournalRules
 from machine.rules_overlap import OverlapRules
 from machine.rules_people import PeopleRules
+from machine.rules_removal import RemovalRules
+from machine.rules_unique import UniqueRules
 from machine.world import KEYS, LEASE_S, NOT_MODELLED, Session
 
 ASKED_FOR = os.environ.get("HOLDFAST_MACHINE_EXAMPLES")
 # A failing program is shrunk for up to five minutes; a time limit must not take its report away.
 
 
-class Machine(OverlapRules, JournalRules, PeopleRules):
+class Machine(OverlapRules, UniqueRules, JournalRules, PeopleRules, RemovalRules):
     """Everything that can happen to jobs."""
 
 
@@ -97,6 +99,7 @@ def test_the_model_knows_every_column(desk: Desk) -> None:
         "step": set(Step.__dataclass_fields__),
         "blob": {"job_id", "key", "data"},
         "worker": set(Worker.__dataclass_fields__),
+        "unique_key": set(TakenKey.__dataclass_fields__),
     }
     assert names.keys() == KEYS.keys() == Model().tables().keys()
     for table, modelled in names.items():

@@ -6,12 +6,14 @@ feature adds its own to `LAWS`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from machine.model import Row, Tables
 
 FINAL = {"completed", "discarded", "cancelled"}
 LIVE = {"available", "executing", "attention"}
+REMOVALS = {"delete", "prune"}
 
 
 def violations(before: Tables, after: Tables, operation: str) -> list[str]:
@@ -28,8 +30,15 @@ def every_job_is_in_one_place(before: Tables, after: Tables, operation: str) -> 
     """Nothing is lost, nothing is there twice."""
     for job_id in after["job"].keys() & after["job_archive"].keys():
         yield f"job {job_id} is both live and archived"
-    for job_id in jobs_of(before).keys() - jobs_of(after).keys():
+    lost = jobs_of(before).keys() - jobs_of(after).keys()
+    for job_id in lost if operation not in REMOVALS else ():
         yield f"job {job_id} is gone"
+    for job_id in lost & (before["job"].keys() if operation == "prune" else set()):
+        yield f"job {job_id} was pruned and not final"
+    for table in ("step", "execution", "blob"):
+        for key in after[table]:
+            if key[0] not in jobs_of(after):
+                yield f"{table} {key} has no job"
 
 
 def places_and_states_agree(before: Tables, after: Tables, operation: str) -> Iterator[str]:
@@ -64,7 +73,8 @@ def final_jobs_stay_as_they_are(before: Tables, after: Tables, operation: str) -
     if operation == "retry":
         return
     for job_id, old in before["job_archive"].items():
-        if after["job_archive"].get(job_id) != old:
+        kept = operation not in REMOVALS or job_id in jobs_of(after)
+        if kept and after["job_archive"].get(job_id) != old:
             yield f"job {job_id} was final and changed"
 
 
@@ -91,8 +101,10 @@ def progress_never_goes_back(before: Tables, after: Tables, operation: str) -> I
 
 def steps_stay(before: Tables, after: Tables, operation: str) -> Iterator[str]:
     """A finished step is never lost; others go by `forget` and `retry` only."""
+    left = jobs_of(after)
     for key in before["step"].keys() - after["step"].keys():
-        if before["step"][key]["state"] == "done" or operation not in ("forget", "retry"):
+        may_go = before["step"][key]["state"] != "done" and operation in ("forget", "retry")
+        if key[0] in left and not may_go:
             yield f"step {key} is gone"
     for key, row in after["step"].items():
         if row["spilled"] and key not in after["blob"]:
@@ -102,7 +114,7 @@ def steps_stay(before: Tables, after: Tables, operation: str) -> Iterator[str]:
 def history_is_only_added_to(before: Tables, after: Tables, operation: str) -> Iterator[str]:
     """What is written down stays so."""
     for key, row in before["execution"].items():
-        if after["execution"].get(key) != row:
+        if key[0] in jobs_of(after) and after["execution"].get(key) != row:
             yield f"history of {key} changed"
 
 
@@ -115,6 +127,16 @@ def a_requested_cancel_wins(before: Tables, after: Tables, operation: str) -> It
             yield f"job {job_id} was asked to stop and is {new['state']}"
         if new["cancel_requested_at"] is None:
             yield f"job {job_id}: the request to stop is forgotten"
+
+
+def a_unique_key_has_one_unfinished_job(
+    before: Tables, after: Tables, operation: str
+) -> Iterator[str]:
+    """Whatever is enqueued, retried or rolled back."""
+    keys = Counter(job["unique_key"] for job in after["job"].values() if job["unique_key"])
+    for key, count in keys.items():
+        if count > 1:
+            yield f"{count} unfinished jobs have the unique key {key!r}"
 
 
 def _both(before: Tables, after: Tables) -> Iterator[tuple[int, Row, Row]]:
@@ -136,4 +158,5 @@ LAWS: list[Law] = [
     steps_stay,
     history_is_only_added_to,
     a_requested_cancel_wins,
+    a_unique_key_has_one_unfinished_job,
 ]

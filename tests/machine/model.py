@@ -63,6 +63,7 @@ class Job:
     codec: int | None = None
     spilled: bool = False
     result: bytes | None = None
+    unique_key: str | None = None
 
     @property
     def is_final(self) -> bool:
@@ -137,6 +138,15 @@ class Worker:
 
 
 @dataclass
+class TakenKey:
+    """A unique key that stays taken for a period, whatever becomes of its job."""
+
+    key: str
+    job_id: int
+    until: datetime
+
+
+@dataclass
 class Model:
     """Everything the database should hold at one moment."""
 
@@ -146,6 +156,7 @@ class Model:
     blobs: dict[tuple[int, str], bytes] = field(default_factory=dict)
     history: dict[tuple[int, int], Execution] = field(default_factory=dict)
     workers: dict[int, Worker] = field(default_factory=dict)
+    taken: dict[str, TakenKey] = field(default_factory=dict)
     locked: set[int] = field(default_factory=set)
     """The supervisors whose session lock is held."""
 
@@ -172,6 +183,11 @@ class Model:
     def live(self, ids: Iterable[int]) -> list[Job]:
         """Those of the jobs that are not final."""
         return [j for i in ids if (j := self.jobs.get(i)) and not j.is_final]
+
+    def holder(self, key: str | None) -> Job | None:
+        """The unfinished job that has a unique key."""
+        found = (j for j in self.jobs.values() if not j.is_final and j.unique_key == key)
+        return next(found, None) if key is not None else None
 
     def finish(self, job: Job, state: str, reason: str | None, detail: str | None) -> None:
         """Moves a job to the archive; who ended it and with what result is the caller's."""
@@ -224,6 +240,7 @@ class Model:
                 for key, data in self.blobs.items()
             },
             "worker": {key: vars(row) for key, row in self.workers.items()},
+            "unique_key": {key: vars(row) for key, row in self.taken.items()},
         }
 
 

@@ -13,12 +13,13 @@ from machine.model import Job, Model, Prediction, Row, as_json
 
 def enqueue(model: Model, ids: Sequence[int], options: Iterable[Row]) -> Prediction:
     """New jobs wait for their time; `ids` are those the database chose."""
-    new = [_new_job(model, *pair) for pair in zip(ids, options, strict=True)]
+    new = [new_job(model, *pair) for pair in zip(ids, options, strict=True)]
     model.jobs.update({job.id: job for job in new})
     return Prediction(list(ids), frozenset(model.due_soon(new)))
 
 
-def _new_job(model: Model, job_id: int, options: Row) -> Job:
+def new_job(model: Model, job_id: int, options: Row) -> Job:
+    """One job as it is enqueued."""
     run_at = model.after(options.get("run_in", 0))
     limit = options.get("deadline_in")
     return Job(

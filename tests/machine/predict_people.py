@@ -26,13 +26,16 @@ def cancel(model: Model, ids: Sequence[int], reason: str | None) -> Prediction:
 
 
 def retry(model: Model, ids: Sequence[int]) -> Prediction:
-    """Every job but a running one is due now, with an attempt left and its finished steps."""
+    """Every job is due now, with an attempt left and its finished steps; a running one, and a
+    final one whose unique key is taken, stay as they are.
+    """
     found = [model.jobs[i] for i in ids if i in model.jobs]
-    moved = [job for job in found if job.state != "executing"]
-    told = {("wake", job.queue) for job in moved}
-    for job in moved:
-        _begin_again(model, job)
-    return Prediction({job.id: job.state for job in found}, frozenset(told))
+    for job in sorted(found, key=lambda job: (job.unique_key or "", job.id)):
+        taken = job.is_final and model.holder(job.unique_key)
+        if job.state != "executing" and not taken:
+            _begin_again(model, job)
+    told = frozenset(model.due_soon(found))
+    return Prediction({job.id: job.state for job in found}, told)
 
 
 def _begin_again(model: Model, job: Job) -> None:

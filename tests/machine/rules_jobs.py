@@ -55,6 +55,7 @@ class JobRules(World):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.newest = 0
         self.floors: dict[int, dict[tuple[str, int], tuple[datetime, int]]] = {}
 
     # --- Enqueue --------------------------------------------------------------------------------
@@ -78,9 +79,9 @@ class JobRules(World):
         sql = f"SELECT id FROM {self.desk.name}.enqueue(%s)"
         batch = Jsonb([{"name": "work", **each} for each in options])
         ids = [row[0] for row in session.conn.execute(sql, [batch])]
-        newest = max(some_ids(self), default=0)
-        if ids != sorted(set(ids)) or len(ids) != len(options) or ids[0] <= newest:
-            raise AssertionError(f"ids {ids} after {newest} for {len(options)} jobs")
+        if ids != sorted(set(ids)) or len(ids) != len(options) or ids[0] <= self.newest:
+            raise AssertionError(f"ids {ids} after {self.newest} for {len(options)} jobs")
+        self.newest = ids[-1]
         return ids
 
     # --- Claim ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from machine import predict_jobs, predict_journal
 from machine.model import Prediction, Row
 from machine.rules_jobs import DEMANDS, OPTIONS, JobRules
 from machine.rules_workers import WorkerRules
-from machine.world import A_WORKER, HELD, Lease, has_workers
+from machine.world import A_WORKER, ALMOST, HELD, Lease, has_workers, holds_something
 
 WRITES = ["complete", "settle", "progress", "record"]
 
@@ -94,7 +94,7 @@ class OverlapRules(JobRules, WorkerRules):
         else:
             self.model.put_back(saved, [job.id for job in taken.jobs])
 
-    @precondition(lambda self: bool(self.held()))
+    @precondition(holds_something)
     @rule(lease=HELD, what=st.sampled_from(WRITES), commits=st.booleans(), charge=st.booleans())
     def release_beside_a_write(self, lease: Lease, what: str, commits: bool, charge: bool) -> None:
         """A rescue leaves the job alone that its owner is just writing about."""
@@ -107,6 +107,15 @@ class OverlapRules(JobRules, WorkerRules):
         self.end(commits=commits)
         if commits:
             self.model.put_back(written, [lease.job.id])
+
+    @precondition(holds_something)
+    @rule(lease=ALMOST, what=st.sampled_from(WRITES))
+    def write_without_a_lease(self, lease: Lease, what: str) -> None:
+        """Another worker, or the same one with a lease of before: nothing may change."""
+        query, prediction = self.write_of(lease, what)
+        if prediction.answer:
+            raise AssertionError(f"the model lets {lease} write")
+        self.agree(query, prediction)
 
     def write_of(self, lease: Lease, what: str) -> tuple[Query[Any], Prediction]:
         """One write of an owner, and what it does."""

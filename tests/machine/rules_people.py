@@ -9,6 +9,8 @@ from holdfast.storage import jobs
 from machine import predict_people
 from machine.world import IDS, World, has_jobs
 
+DAY = 86_400.0
+
 
 class PeopleRules(World):
     """Whoever is not a worker."""
@@ -32,7 +34,7 @@ class PeopleRules(World):
         prediction = predict_people.await_ends(self.model, ids)
         self.agree(jobs.await_ends(ids, self.desk.schema), prediction)
 
-    @rule(seconds=st.sampled_from([0.25, 0.5, 10.0, 60.0, 5000.0]))
+    @rule(seconds=st.sampled_from([0.25, 0.5, 10.0, 60.0, 5000.0, 31 * DAY, 91 * DAY]))
     def time_passes(self, seconds: float) -> None:
         """Jobs become due, leases run out, deadlines pass."""
         self.move_to(self.model.after(seconds))

@@ -35,9 +35,10 @@ KEYS = {
     "step": ("job_id", "key"),
     "blob": ("job_id", "key"),
     "worker": ("id",),
+    "unique_key": ("key",),
 }
 NOT_MODELLED = {
-    "worker": {"pid", "host", "app", "code_version", "queues", "job_names"},
+    "worker": {"pid", "host", "app", "code_version", "queues", "job_names", "name", "paused"},
 }
 """Columns that no operation here decides about."""
 
@@ -123,16 +124,17 @@ class World(RuleBasedStateMachine):
         ]
 
     def some_leases(self) -> list[Lease]:
-        """What somebody may write with: two of three draws count, others are old or foreign."""
+        """What workers believe to hold: two of three draws are such as still count."""
         held, known = self.held(), self.leases[-12:]
-        foreign = [
-            Lease(worker_id, lease.job)
-            for lease in held[-2:]
-            for worker_id in self.model.workers
-            if worker_id != lease.worker_id
-        ]
-        others = known + foreign
-        return held * (2 * len(others) // max(1, len(held))) + others
+        return held * (2 * len(known) // max(1, len(held))) + known
+
+    def almost(self) -> list[Lease]:
+        """Leases that would count, were they not another worker's or of another epoch."""
+        found = []
+        for worker_id, job in self.held():
+            found += [Lease(i, job) for i in sorted(self.model.workers) if i != worker_id]
+            found += [Lease(worker_id, job._replace(epoch=job.epoch + by)) for by in (-1, 1)]
+        return found
 
     # --- Comparison -----------------------------------------------------------------------------
 
@@ -207,6 +209,11 @@ def has_leases(machine: World) -> bool:
     return bool(machine.leases)
 
 
+def holds_something(machine: World) -> bool:
+    """Precondition: a lease counts."""
+    return bool(machine.held())
+
+
 def has_workers(machine: World) -> bool:
     """Precondition: a worker has a row."""
     return bool(machine.model.workers)
@@ -219,4 +226,5 @@ IDS = st.runner().flatmap(
 )
 LEASE = chosen(World.some_leases)
 HELD = chosen(World.held)
+ALMOST = chosen(World.almost)
 A_WORKER = chosen(lambda machine: sorted(machine.model.workers))
