@@ -127,6 +127,8 @@ def a_requested_cancel_wins(before: Tables, after: Tables, operation: str) -> It
             yield f"job {job_id} was asked to stop and is {new['state']}"
         if new["cancel_requested_at"] is None:
             yield f"job {job_id}: the request to stop is forgotten"
+        if old["wait_detail"] not in (None, new["wait_detail"]) and operation != "cancel":
+            yield f"job {job_id}: it is forgotten why it was to stop"
 
 
 def a_unique_key_has_one_unfinished_job(

@@ -51,7 +51,8 @@ def claim(
         next_at = min(_later(model, lanes), default=None)
     for job in picked:
         job.state, job.worker_id, job.epoch = "executing", worker_id, job.epoch + 1
-        job.started_at, job.wait_reason, job.wait_detail = model.now, None, None
+        job.started_at, job.wait_reason = model.now, None
+        job.wait_detail = job.wait_detail if job.cancel_requested_at else None
     jobs = [_claimed(model, job) for job in sorted(picked, key=lambda job: job.order)]
     return Prediction(Claim(jobs, model.seconds_until(next_at), alive))
 
