@@ -17,7 +17,7 @@ from holdfast.model.writes import ProgressWrite
 from holdfast.runtime.executor import Ended
 from holdfast.storage import jobs, steps
 from holdfast.storage.query import Query
-from machine import predict_jobs, predict_journal
+from machine import predict_jobs, predict_journal, predict_people
 from machine.model import Prediction, Row
 from machine.rules_jobs import DEMANDS, OPTIONS, JobRules
 from machine.rules_workers import WorkerRules
@@ -107,6 +107,22 @@ class OverlapRules(JobRules, WorkerRules):
         self.end(commits=commits)
         if commits:
             self.model.put_back(written, [lease.job.id])
+
+    @precondition(holds_something)
+    @rule(
+        lease=HELD,
+        what=st.sampled_from(["complete", "settle", "release"]),
+        reason=st.sampled_from([None, "not wanted"]),
+    )
+    def cancel_before_an_end(self, lease: Lease, what: str, reason: str | None) -> None:
+        """A cancel comes just before an end: whichever end it is, the job is cancelled."""
+        ids = [lease.job.id]
+        self.agree(jobs.cancel(ids, reason), predict_people.cancel(self.model, ids, reason))
+        self.the_database_is_as_the_model_says()
+        if what == "release":
+            self.release_of(lease.worker_id, certain=True, charge=True)
+        else:
+            self.agree(*self.write_of(lease, what))
 
     @precondition(holds_something)
     @rule(lease=ALMOST, what=st.sampled_from(WRITES))
