@@ -53,7 +53,8 @@ claimed AS (
         worker_id = %(worker_id)s::bigint,
         started_at = holdfast.clock(),
         wait_reason = NULL,
-        wait_detail = NULL
+        -- A job that was handed back while it was asked to stop still says why.
+        wait_detail = CASE WHEN j.cancel_requested_at IS NOT NULL THEN j.wait_detail END
     WHERE j.id = ANY (ARRAY(SELECT p.id FROM picked AS p))
     RETURNING
         j.id, j.epoch, j.queue, j.name, j.args::text AS args, j.priority, j.run_at, j.failures,
