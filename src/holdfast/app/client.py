@@ -175,12 +175,12 @@ class Client:
 
     async def cancel(self, ids: Sequence[int], reason: str | None) -> dict[int, str]:
         """Cancels jobs; raises `JobNotFound` when one does not exist."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
+        query = jobs.cancel(ids, _checked(reason))
         return _all(await self.database.run(query), ids)
 
     def cancel_sync(self, ids: Sequence[int], reason: str | None) -> dict[int, str]:
         """Cancels jobs, blocking."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
+        query = jobs.cancel(ids, _checked(reason))
         return _all(self.blocking.run(query), ids)
 
     async def retry(self, ids: Sequence[int]) -> dict[int, str]:
@@ -216,6 +216,12 @@ class Client:
     def workers_sync(self) -> list[WorkerInfo]:
         """Returns the live workers, blocking."""
         return self.blocking.run(workers.live_workers())
+
+
+def _checked(reason: object) -> str | None:
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidOption(f"reason={shown(reason)} is not a string", "Say it in words.")
+    return None if reason is None else storable(reason, limit=1000)
 
 
 def _only(found: list[Job], job_id: int) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 import click
@@ -87,8 +86,8 @@ def _write_header(screen: Console, job: Job) -> None:
         f"{job.crashes} of {job.max_crashes} crashes, {job.resumes} resumes"
     )
     # JSON on one line: `args` come from anywhere and may hold newlines.
-    args = json.dumps(json.loads(job.args), ensure_ascii=False)
-    meta = json.dumps(json.loads(job.meta), ensure_ascii=False)
+    args = machine.dump(machine.stored(job.args), ascii_only=False)
+    meta = machine.dump(machine.stored(job.meta), ascii_only=False)
     fields = {
         "queue": f"{job.queue}, priority {job.priority}",
         "counters": counters,
@@ -99,7 +98,7 @@ def _write_header(screen: Console, job: Job) -> None:
         "deadline": _stamp(job.deadline),
         "cancel": f"requested {stamp(job.cancel_requested_at)}" if job.cancel_requested_at else "",
         "code": job.code_version or "",
-        "tags": ", ".join(job.tags),
+        "tags": ", ".join(map(str, job.tags)),
         "meta": meta if meta != "{}" else "",
         "args": args,
         "progress": _progress(job),

@@ -19,7 +19,6 @@ from holdfast.errors import (
     Discard,
     DurabilityError,
     Interruption,
-    InvalidOption,
     JobTimeout,
     LeaseLost,
     Snooze,
@@ -30,7 +29,7 @@ from holdfast.model.backoff import default_delay, retry_after
 from holdfast.model.codec import SPILL_BYTES, Encoded, check_size, encode
 from holdfast.model.durations import seconds
 from holdfast.model.outcome import Ending, Facts, Verdict, decide
-from holdfast.model.text import error_stack, error_text, error_type, fingerprint, storable
+from holdfast.model.text import error_stack, error_text, error_type, fingerprint, shown, storable
 from holdfast.model.writes import Completion, Forget, Settlement
 from holdfast.runtime.attempt import CURRENT, Attempt, Stop
 from holdfast.runtime.blocking import Bridge
@@ -176,9 +175,9 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
         case Snooze():
             return _snoozed(attempt, error)
         case Cancel():
-            return Ended(Ending.CANCELLED, reason=storable(error.reason) or "by the job itself")
+            return Ended(Ending.CANCELLED, reason=_reason(error) or "by the job itself")
         case Discard():
-            return Ended(Ending.DISCARDED, error=error, reason=storable(error.reason))
+            return Ended(Ending.DISCARDED, error=error, reason=_reason(error))
         case DurabilityError() | Unserialisable() | TooLarge():
             return _stopped(error)
     error = _describable(error)
@@ -191,10 +190,22 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
 
 def _snoozed(attempt: Attempt, asked: Snooze) -> Ended:
     try:
-        delay = seconds(max(0.0, asked.seconds), field="Snooze.seconds")
-    except InvalidOption as error:
+        # NaN is handed on to be refused: compared, it would become no wait at all.
+        delay = seconds(0.0 if asked.seconds < 0 else asked.seconds, field="Snooze.seconds")
+    except Exception as error:  # a subclass may have set anything, or nothing
         return _failed(attempt, Ending.FAILED, error)
-    return Ended(Ending.SNOOZED, delay_s=delay, reason=storable(asked.reason) or None)
+    return Ended(Ending.SNOOZED, delay_s=delay, reason=_reason(asked) or None)
+
+
+def _reason(error: Cancel | Discard | Snooze) -> str:
+    """Returns the reason given, storable, whatever was given as such."""
+    try:
+        given: object = error.reason
+    except Exception:
+        return ""
+    if given is None:
+        return ""
+    return storable(given) if isinstance(given, str) else shown(given, limit=1_000)
 
 
 def _describable(error: BaseException) -> BaseException:

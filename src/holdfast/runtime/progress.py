@@ -67,4 +67,7 @@ def _fraction(done: object, total: object) -> float:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and value >= 0
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:  # a whole number larger than any float
+        return False

@@ -127,6 +127,8 @@ def plan_of(
         raise InvalidJobFunction(f"a step needs a function, got {shown(fn)}", hint)
     if retry is not None and not isinstance(retry, Retry):
         raise InvalidOption(f"retry={shown(retry)} is not a Retry", "Write retry=Retry(5).")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise InvalidOption(f"step name={shown(name)} is not a name", "Write name='fetch page'.")
     return StepPlan(
         fn=fn,
         name=name or name_of(fn),
