@@ -1,6 +1,6 @@
 """JSON on its way into a `jsonb` column: finds what would be refused there, or not be read back.
 
-PostgreSQL has no NUL in text; our parser reads 199 levels and integers of 4,300 digits, fewer than
+PostgreSQL has no NUL in text; our parser reads 200 levels and integers of 4,300 digits, fewer than
 the writer writes; and NaN and infinities have no JSON form. Looking for all that must cost nothing
 for ordinary values, so each look has a cheap reason to be left out.
 """
@@ -20,7 +20,7 @@ from pydantic_core import from_json, to_json
 from holdfast.errors import TooLarge, Unserialisable
 from holdfast.model.text import shown
 
-MAX_DEPTH: Final = 199
+MAX_DEPTH: Final = 200
 """Levels of lists and objects, the outermost included."""
 
 _NUL: Final = b"\\u0000"
