@@ -180,16 +180,16 @@ def test_nul_and_surrogates_in_names_and_tags_are_refused_where_they_are_written
     app: Holdfast, db, echo, what: str
 ) -> None:
     text = UNSTORABLE[what]
-    for field, write in {
-        "queue": lambda: app.job(queue=text),
-        "job name": lambda: app.job(name=text)(echo.fn),
-        "tag": lambda: app.job(tags=[text]),
-        "queue=": lambda: echo.options(queue=text),
-        "tag=": lambda: echo.options(tags=["fine", text]),
-        "name=": lambda: app.jobs_sync(name=text),
-        "queue='": lambda: app.jobs_sync(queue=text),
-        "tag='": lambda: app.jobs_sync(tag=text),
-    }.items():
+    for field, write in (
+        ("queue=", lambda: app.job(queue=text)),
+        ("job name=", lambda: app.job(name=text)(echo.fn)),
+        ("tag=", lambda: app.job(tags=[text])),
+        ("queue=", lambda: echo.options(queue=text)),
+        ("tag=", lambda: echo.options(tags=["fine", text])),
+        ("name=", lambda: app.jobs_sync(name=text)),
+        ("queue=", lambda: app.jobs_sync(queue=text)),
+        ("tag=", lambda: app.jobs_sync(tag=text)),
+    ):
         with pytest.raises(InvalidOption, match=field) as caught:
             write()
         assert "U+" in caught.value.message
