@@ -86,8 +86,7 @@ def _write_header(screen: Console, job: Job) -> None:
         f"{job.crashes} of {job.max_crashes} crashes, {job.resumes} resumes"
     )
     # JSON on one line: `args` come from anywhere and may hold newlines.
-    args = machine.dump(machine.stored(job.args), ascii_only=False)
-    meta = machine.dump(machine.stored(job.meta), ascii_only=False)
+    args, meta = _one_line(job.args), _one_line(job.meta)
     fields = {
         "queue": f"{job.queue}, priority {job.priority}",
         "counters": counters,
@@ -106,6 +105,12 @@ def _write_header(screen: Console, job: Job) -> None:
     for name, value in fields.items():
         if value:
             screen.print(Text.assemble((f"  {name:<9} ", "dim"), text(value)))
+
+
+def _one_line(stored: str) -> str:
+    """Returns JSON on one line; as it is stored, when it is beyond our parser."""
+    value = machine.stored(stored)
+    return stored if value is stored else machine.dump(value, ascii_only=False)
 
 
 def _stamp(at: datetime | None) -> str:

@@ -50,7 +50,8 @@ _ARGS_CONFIG = ConfigDict(extra="forbid")
 
 
 def _from_base64(value: Any, info: ValidationInfo) -> Any:
-    return b64decode(value) if info.mode == "json" else value
+    is_text = info.mode == "json" and isinstance(value, str)
+    return b64decode(value, validate=True) if is_text else value
 
 
 # By the type, not by the configuration: that of a TypedDict does not reach its serialiser.
