@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,8 @@ from holdfast.errors import (
 from holdfast.runtime.supervisor import EXIT_LOST
 from holdfast.runtime.worker import Worker, WorkerPlan
 from holdfast.storage.database import BlockingDatabase
+
+log = logging.getLogger("holdfast.worker")
 
 EXIT_USAGE = 2
 EXIT_DATABASE = 3
@@ -88,12 +91,29 @@ def _run(worker: Worker) -> NoReturn:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    runner.run(_serve(worker))
+    _run_through(runner.get_loop(), worker)
     # Not closed: that would wait for code of jobs that does not stop, in tasks and in threads, for
     # as long as it likes. Its jobs are handed back, and the supervisor waits.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_LOST if worker.lost else 0)
+
+
+def _run_through(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    """Runs the worker to its end, whatever its jobs' own tasks end with.
+
+    A task that ends with `SystemExit` or `KeyboardInterrupt` raises it out of the loop, which would
+    end this process and all its jobs with it. The task has its error, nothing is lost: go on.
+    """
+    serving = loop.create_task(_serve(worker))
+    while not serving.done():
+        try:
+            loop.run_until_complete(serving)
+        except (SystemExit, KeyboardInterrupt):
+            log.warning(
+                "worker.exit_ignored a task of a job tried to end the process", exc_info=True
+            )
+    serving.result()
 
 
 async def _serve(worker: Worker) -> None:

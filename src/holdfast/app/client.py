@@ -177,12 +177,12 @@ class Client:
 
     async def cancel(self, ids: Sequence[int], reason: str | None) -> dict[int, str]:
         """Cancels jobs; raises `JobNotFound` when one does not exist."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
+        query = jobs.cancel(ids, _checked(reason))
         return _all(await self.database.run(query), ids)
 
     def cancel_sync(self, ids: Sequence[int], reason: str | None) -> dict[int, str]:
         """Cancels jobs, blocking."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
+        query = jobs.cancel(ids, _checked(reason))
         return _all(self.blocking.run(query), ids)
 
     async def retry(self, ids: Sequence[int]) -> dict[int, str]:
@@ -214,6 +214,12 @@ class Client:
         job = self.job_sync(job_id)
         executions = self.blocking.run(inspection.executions(job_id))
         return History(job, executions, self.blocking.run(inspection.steps(job_id)))
+
+
+def _checked(reason: object) -> str | None:
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidOption(f"reason={shown(reason)} is not a string", "Say it in words.")
+    return None if reason is None else storable(reason, limit=1000)
 
 
 def _only(found: list[Job], job_id: int) -> Job:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from holdfast.errors import JobCancelled, JobFailed, JobNeedsAttention, JobNotFound
+from holdfast.errors import (
+    JobCancelled,
+    JobFailed,
+    JobNeedsAttention,
+    JobNotFound,
+    Undecodable,
+)
 from holdfast.model.codec import decode
 from holdfast.model.durations import Duration, seconds
 from holdfast.model.job import Job, JobEnding
@@ -93,7 +99,12 @@ class Handle(Generic[R]):
                 raise JobCancelled(f"{what} was cancelled{detail}", job_id=self.id)
             case "attention":
                 raise JobNeedsAttention(f"{what} stopped for a person{detail}", job_id=self.id)
-        if ending.data is None or ending.codec is None:
+        if ending.data is None and ending.codec is None:
             return cast(R, None)
+        if ending.data is None or ending.codec is None:
+            raise Undecodable(
+                f"{what} is completed, but its recorded result is gone",
+                "Restore its row in the table blob, or run the job again.",
+            )
         adapter = None if self.definition is None else self.definition.result_adapter
         return cast(R, decode(ending.data, ending.codec, adapter))

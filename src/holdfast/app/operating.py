@@ -12,6 +12,7 @@ from holdfast.app.diagnoses import Finding
 from holdfast.app.doctor import examine
 from holdfast.app.filters import check_keep, check_shown, check_slots, check_worker
 from holdfast.model.durations import Duration
+from holdfast.model.ids import check_ids
 from holdfast.model.job import WorkerInfo
 from holdfast.model.names import check_name, unknown
 from holdfast.model.queues import QueueInfo
@@ -145,11 +146,11 @@ class Operating:
         Returns `deleted` or `executing` for each job found; what was not found is left out. One
         transaction. To stop a job that runs, cancel it.
         """
-        return await self.client.find(jobs.delete(job_ids))
+        return await self.client.find(jobs.delete(check_ids(job_ids, field="job_ids")))
 
     def delete_sync(self, *job_ids: int) -> dict[int, str]:
         """Deletes jobs, blocking; see `delete`."""
-        return self.client.find_sync(jobs.delete(job_ids))
+        return self.client.find_sync(jobs.delete(check_ids(job_ids, field="job_ids")))
 
     # --- Retention ------------------------------------------------------------------------------
 

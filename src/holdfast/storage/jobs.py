@@ -9,6 +9,7 @@ from itertools import groupby
 
 from pydantic_core import from_json
 
+from holdfast.errors import Undecodable
 from holdfast.model.job import (
     Claim,
     ClaimedJob,
@@ -269,6 +270,11 @@ def decode_journal(text: str | None) -> dict[str, RecordedStep]:
     steps = {}
     for row in from_json(text) if text else []:
         result, print_ = row.pop("result"), row.pop("fingerprint")
+        if row["wake_at"] is not None and row["wake_in_s"] is None:
+            raise Undecodable(
+                f"step {row['key']!r} waits until {row['wake_at']}",
+                "Mend wake_at in its row of the table step, then retry the job.",
+            )
         steps[row["key"]] = RecordedStep(
             **row,
             fingerprint=bytes.fromhex(print_) if print_ is not None else None,

@@ -67,7 +67,9 @@ claimed AS (
                 'key', s.key, 'seq', s.seq, 'kind', s.kind, 'state', s.state,
                 'attempts', s.attempts, 'codec', s.codec, 'code_version', s.code_version,
                 'fingerprint', encode(s.fingerprint, 'hex'),
-                'wake_in_s', extract(epoch FROM s.wake_at - holdfast.clock())::float8,
+                'wake_in_s', CASE WHEN isfinite(s.wake_at) THEN
+                    extract(epoch FROM s.wake_at - holdfast.clock())::float8
+                END,
                 'wake_at', s.wake_at,
                 'error_type', s.error_type, 'error_message', s.error_message,
                 'result', CASE WHEN s.total <= 4194304 THEN encode(s.result, 'base64') END
