@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 from psycopg.types.json import Jsonb
 
 from fixtures.desk import completion, lanes_of, settled
@@ -18,7 +18,6 @@ from holdfast.storage import jobs
 from machine import predict_jobs
 from machine.model import Row
 from machine.world import (
-    A_WORKER,
     LEASE,
     Lease,
     Session,
@@ -60,11 +59,6 @@ class JobRules(World):
 
     # --- Enqueue --------------------------------------------------------------------------------
 
-    @initialize(options=st.lists(OPTIONS, min_size=1, max_size=4))
-    def some_jobs(self, options: list[Row]) -> None:
-        """Begins with jobs to fight for."""
-        self.enqueue(options)
-
     @rule(options=st.lists(OPTIONS, min_size=1, max_size=3))
     def enqueue(self, options: list[Row]) -> None:
         """One statement, several jobs."""
@@ -93,15 +87,6 @@ class JobRules(World):
         worker_id = data.draw(st.sampled_from(self.claimers()))
         lanes = self.lanes(worker_id, demands, floors=floors)
         self.take(worker_id, self.claim_by(worker_id, demands, lanes))
-
-    @precondition(has_workers)
-    @rule(worker_id=A_WORKER, options=st.lists(OPTIONS, min_size=1, max_size=3))
-    def enqueue_and_claim(self, worker_id: int, options: list[Row]) -> None:
-        """A worker with many free slots is at hand when jobs come."""
-        self.enqueue(options)
-        self.the_database_is_as_the_model_says()
-        demands = dict.fromkeys(QUEUES, 3)
-        self.take(worker_id, self.claim_by(worker_id, demands, lanes_of(demands)))
 
     @precondition(has_workers)
     @rule(data=st.data(), demands=DEMANDS)
@@ -202,14 +187,6 @@ class JobRules(World):
 
     # --- What a worker asks of its jobs ---------------------------------------------------------
 
-    @precondition(has_leases)
-    @rule(lease=LEASE, everything=st.booleans())
-    def look_at_what_is_owned(self, lease: Lease, everything: bool) -> None:
-        """The committer's look: cancels, and jobs it never heard of."""
-        prediction = predict_jobs.owned(self.model, lease.worker_id, everything=everything)
-        query = jobs.owned(lease.worker_id, everything=everything)
-        self.agree(query, prediction, of_answer=sorted)
-
     @precondition(has_workers)
     @rule(data=st.data())
     def disown(self, data: st.DataObject) -> None:
@@ -221,10 +198,14 @@ class JobRules(World):
         prediction = predict_jobs.disown(self.model, worker_id, known)
         self.agree(jobs.disown(worker_id, self.desk.schema, known), prediction, of_answer=sorted)
 
-    @rule(missing=st.booleans())
-    def ask_how_all_ended(self, missing: bool) -> None:
-        """What waiting for results reads."""
-        ids = some_ids(self) + [987654] * missing
+    @rule(everything=st.booleans())
+    def look(self, everything: bool) -> None:
+        """What the committer and those who wait for results read."""
+        for worker_id in self.model.workers:
+            prediction = predict_jobs.owned(self.model, worker_id, everything=everything)
+            query = jobs.owned(worker_id, everything=everything)
+            self.agree(query, prediction, of_answer=sorted)
+        ids = [*some_ids(self), 987654]
         prediction = predict_jobs.endings(self.model, ids)
         self.agree(
             jobs.endings(ids),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from holdfast.storage import workers
 from holdfast.storage.workers import Beat, Registration
@@ -24,12 +24,6 @@ class WorkerRules(World):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.last_worker = 100
-
-    @initialize()
-    def two_workers(self) -> None:
-        """Begins with one worker under each supervisor."""
-        for supervisor_id in SUPERVISORS:
-            self.register(supervisor_id)
 
     @precondition(lambda self: len(self.model.workers) < MAX_WORKERS)
     @rule(supervisor_id=st.sampled_from(SUPERVISORS))

@@ -151,12 +151,16 @@ class World(RuleBasedStateMachine):
 
 def read(conn: psycopg.Connection, schema: str) -> Tables:
     """Every row of every table the machine knows, by key; two rows of one key are an error."""
+    with conn.pipeline():
+        cursors = {
+            table: conn.cursor(row_factory=dict_row).execute(f"SELECT * FROM {schema}.{table}")
+            for table in KEYS
+        }
     tables: Tables = {}
-    cursor = conn.cursor(row_factory=dict_row)
     for table, key in KEYS.items():
         skipped = NOT_MODELLED.get(table, set())
         rows: dict[Any, Row] = {}
-        for row in cursor.execute(f"SELECT * FROM {schema}.{table}"):
+        for row in cursors[table]:
             place = tuple(row[column] for column in key)
             place = place[0] if len(place) == 1 else place
             if place in rows:

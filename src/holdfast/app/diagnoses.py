@@ -24,7 +24,7 @@ from holdfast.storage.pooler import Route
 
 Level = Literal["ok", "warning", "error"]
 
-_FAR_S = 0.02
+_FAR_S = 0.05
 _SKEW_WARNING_S = 1.0
 _SKEW_ERROR_S = 30.0
 _OLD_S = 600.0
