@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from holdfast.model.job import NewJob
+from holdfast.model.job import JobTemplate, NewJob
 from holdfast.storage import jobs
 from machine import predict_unique
 from machine.model import Row
@@ -56,13 +56,14 @@ class UniqueRules(JobRules):
 def _new(given: Row) -> NewJob:
     options: dict[str, Any] = dict(given)
     unique = options.pop("unique", None)
-    return NewJob(
+    args_json = json.dumps(options.pop("args", {}))
+    template = JobTemplate(
         name="work",
         queue=options.pop("queue", "default"),
-        args_json=json.dumps(options.pop("args", {})),
         run_in_s=options.pop("run_in", None),
         deadline_in_s=options.pop("deadline_in", None),
         tags=tuple(options.pop("tags", ())),
         unique_json=None if unique is None else json.dumps(unique),
         **options,
     )
+    return NewJob(template, args_json)
