@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -81,7 +81,9 @@ def ended_by(attempt: Attempt, task: asyncio.Task[Ended | None]) -> Ended | None
     return None if attempt.stop is Stop.LEASE_LOST else ended
 
 
-def _start_timers(attempt: Attempt) -> list[asyncio.TimerHandle]:
+def _start_timers(attempt: Attempt) -> Sequence[asyncio.TimerHandle]:
+    if attempt.definition.timeout_s is None and attempt.job.deadline_in_s is None:
+        return ()
     limits = [
         (attempt.definition.timeout_s, Stop.TIMEOUT),
         (attempt.job.deadline_in_s, Stop.DEADLINE),
@@ -113,7 +115,7 @@ async def _run(attempt: Attempt) -> Any:
         attempt.stop = Stop.CANCEL
     elif attempt.job.deadline_in_s is not None and attempt.job.deadline_in_s <= 0:
         attempt.stop = Stop.DEADLINE
-    attempt.check()
+    attempt.check_stop()
     definition = attempt.definition
     args, kwargs = definition.decode(attempt.job.args)
     if definition.is_async:
@@ -267,9 +269,13 @@ def report(
     *,
     complete: Callable[[Completion], None],
     settle: Callable[[Settlement], None],
-) -> Verdict:
+) -> None:
     """Decides on an ended attempt and hands the write to the committer."""
     job = attempt.job
+    if ended.ending is Ending.COMPLETED and job.epoch == 1:
+        # The one verdict that needs no facts; its statement says it by itself.
+        complete(Completion(job.id, job.epoch, *_stored(ended.result)))
+        return
     facts = Facts(
         failures=job.failures,
         max_attempts=job.max_attempts,
@@ -278,13 +284,7 @@ def report(
         delay_s=ended.delay_s,
         reason=ended.reason,
     )
-    verdict = decide(ended.ending, facts)
-    if ended.ending is Ending.COMPLETED and job.epoch == 1:
-        data, codec, spill = _stored(ended.result)
-        complete(Completion(job.id, job.epoch, data, codec, spill))
-    else:
-        settle(settlement(job.id, job.epoch, ended, verdict))
-    return verdict
+    settle(settlement(job.id, job.epoch, ended, decide(ended.ending, facts)))
 
 
 def settlement(job_id: int, epoch: int, ended: Ended, verdict: Verdict) -> Settlement:

@@ -87,11 +87,13 @@ class Worker:
         self._lost = False
         self._due: asyncio.TimerHandle | None = None
         self._last_claim = 0.0
+        self._loop: asyncio.AbstractEventLoop
 
     # --- Life --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Claims and runs jobs until `stop`; then lets them finish for the grace time."""
+        self._loop = asyncio.get_running_loop()
         listener = Listener(
             self._plan.dsn,
             self._plan.schema,
@@ -268,8 +270,7 @@ class Worker:
             self._due = None
         near = [wait for wait in waits if wait is not None and wait < 3600]
         if near:
-            loop = asyncio.get_running_loop()
-            self._due = loop.call_later(max(0.001, min(near) + 0.0005), self._want)
+            self._due = self._loop.call_later(max(0.001, min(near) + 0.0005), self._want)
 
     def wants_owned(self) -> Literal["cancelled", "all"] | None:
         """Returns once what to look up: the jobs to be cancelled, or all that are ours."""
@@ -310,12 +311,14 @@ class Worker:
                 self._source,
                 self._stopping.is_set,
                 self._plan.schema,
+                self._loop,
             )
         except Exception as error:  # an undecodable journal must not stop the worker
             self._undecodable(job, error)
             return
         self._attempts[job.id] = attempt
-        task = asyncio.create_task(execute(attempt), name=f"holdfast job {job.id}")
+        # Not by asyncio.create_task(), which asks for the process id each time.
+        task = self._loop.create_task(execute(attempt), name=f"holdfast job {job.id}")
         attempt.task = task
         self._tasks.add(task)
         # Not awaited in a coroutine of ours: what some errors do to those that await them, and a
