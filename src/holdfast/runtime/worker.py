@@ -76,6 +76,7 @@ class Worker:
         self._committer = Committer(self._exchange, self, worker_id=worker_id, schema=plan.schema)
         self._lanes = Lanes(plan.served(name))
         self._settings_due = True
+        self._told_to_ask = True
         self._tell_served = False
         self._attempts: dict[int, Attempt] = {}
         self._tasks: set[asyncio.Task[Ended | None]] = set()
@@ -185,14 +186,14 @@ class Worker:
             self._look = self._look or "cancelled"
             self._committer.claim_soon()
         elif kind == CHANGED:
-            self._settings_due = True
+            self._settings_due = self._told_to_ask = True
             self._committer.claim_soon()
         elif self._lanes.serves(payload):
             self._want()
 
     def _look_again(self) -> None:
         self._look = "all"
-        self._settings_due = True
+        self._settings_due = self._told_to_ask = True
         self._want()
 
     def _want(self) -> None:
@@ -222,6 +223,8 @@ class Worker:
         """Returns the claim to send along, or None when nothing is due or no slot is free."""
         if not self._wanted or self._stopping.is_set():
             return None
+        if self._told_to_ask:
+            return None  # what is paused must be known first: the answer asks again
         demands = self._lanes.demands()
         if not demands:
             return None  # the first slot to be freed asks again
@@ -232,9 +235,8 @@ class Worker:
         """Returns what to ask and to say about the queues of this worker, if anything."""
         questions: list[Query[Any]] = []
         if self._tell_served:
-            self._tell_served = False
             questions.append(queues.serve(self.worker_id, self._lanes.served))
-        if self._settings_due and not self._stopping.is_set():
+        if (self._settings_due or self._told_to_ask) and not self._stopping.is_set():
             self._settings_due = False
             questions.append(queues.settings(self.name))
         return questions
@@ -242,7 +244,11 @@ class Worker:
     def settings(self, found: list[QueueSetting] | None) -> None:
         """Serves the queues that are in force now; None: an answer without settings."""
         if found is None:
+            self._tell_served = False
             return
+        if self._told_to_ask and not self._settings_due:  # else told again meanwhile
+            self._told_to_ask = False
+            self._want()
         served = self._plan.served(self.name, found)
         if served != self._lanes.served:
             log.info("worker.serves %s paused: %s", dict(served.slots), sorted(served.paused))
