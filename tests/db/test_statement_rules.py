@@ -17,7 +17,7 @@ from holdfast.model.outcome import Ending
 from holdfast.model.queues import Served
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
-from holdfast.storage import inspection, jobs, migrate, queues, statements, steps, workers
+from holdfast.storage import callers, inspection, jobs, migrate, queues, statements, steps, workers
 from holdfast.storage.query import Query
 from holdfast.storage.workers import Registration
 
@@ -99,6 +99,7 @@ OPERATIONS: list[Query[Any]] = [
     inspection.steps(1),
     inspection.queue_facts(SHOWN),
     migrate.installed_version(),
+    callers.installed("s"),
 ]
 
 
