@@ -196,7 +196,7 @@ def test_every_file_has_an_operation() -> None:
 def test_every_function_that_returns_a_query_is_known_here() -> None:
     built = {
         name
-        for module in (jobs, steps, workers, queues, inspection)
+        for module in (jobs, steps, workers, queues, inspection, callers)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
         and not name.startswith("_")
