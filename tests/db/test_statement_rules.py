@@ -18,6 +18,7 @@ from holdfast.model.queues import Served
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
 from holdfast.storage import (
+    callers,
     health,
     inspection,
     jobs,
@@ -118,6 +119,7 @@ OPERATIONS: list[Query[Any]] = [
     health.stopped_jobs(),
     migrate.installed_version(),
     pooler.session_pid(),
+    callers.installed("s"),
 ]
 
 
@@ -214,7 +216,7 @@ def test_every_file_has_an_operation() -> None:
 def test_every_function_that_returns_a_query_is_known_here() -> None:
     built = {
         name
-        for module in (jobs, steps, workers, queues, inspection, health)
+        for module in (jobs, steps, workers, queues, inspection, health, callers)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
         and not name.startswith("_")

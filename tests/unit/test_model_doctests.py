@@ -7,7 +7,17 @@ import importlib
 
 import pytest
 
-MODULES = ["backoff", "codec", "durations", "fingerprint", "names", "tagged", "text", "typed"]
+MODULES = [
+    "backoff",
+    "codec",
+    "durations",
+    "fingerprint",
+    "names",
+    "tagged",
+    "text",
+    "typed",
+    "unique",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

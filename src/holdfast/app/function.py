@@ -162,8 +162,9 @@ class JobFunction(Generic[P, R]):
         see there; the handle's `conflict` says whether the job was there already. `conn`: a
         connection of yours, or that of a `ctx.transaction()`: the job exists when your transaction
         commits and never if it rolls back; we neither commit nor retry there, and a refusal leaves
-        it usable. It may be psycopg's, asyncpg's, SQLAlchemy's (session or connection), or a
-        DB-API cursor; async ones for `enqueue`, blocking ones for `enqueue_sync`.
+        it usable. It may be a connection of psycopg or asyncpg, a session or connection of
+        SQLAlchemy, or a DB-API cursor or connection; async ones for `enqueue`, blocking ones for
+        `enqueue_sync`.
         """
         check_options(unknown, _OPTION_NAMES, where=f"{self.name}.options()")
         old = self._options

@@ -77,13 +77,13 @@ class Handle(Generic[R]):
         """Returns the job as it is now, blocking."""
         return self.client.job_sync(self.id)
 
-    async def cancel(self, reason: str | None = None) -> str:
+    async def cancel(self, reason: str | None = None, *, conn: object = None) -> str:
         """Cancels the job; returns its state after the call: see `Holdfast.cancel`."""
-        return (await self.client.cancel([self.id], reason))[self.id]
+        return (await self.client.cancel([self.id], reason, conn))[self.id]
 
-    def cancel_sync(self, reason: str | None = None) -> str:
+    def cancel_sync(self, reason: str | None = None, *, conn: object = None) -> str:
         """Cancels the job, blocking; see `cancel`."""
-        return self.client.cancel_sync([self.id], reason)[self.id]
+        return self.client.cancel_sync([self.id], reason, conn)[self.id]
 
     def _unpack(self, ending: JobEnding) -> R:
         what = f"job {self.id}" + (f" ({ending.name})" if ending.name else "")

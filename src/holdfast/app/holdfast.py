@@ -200,43 +200,49 @@ class Holdfast(Operating):
 
         `requests` come from `job_function.new(...)`. `conn` as in `options(conn=…)`.
         """
-        return await self.client.enqueue(list(requests), conn)
+        return await self.client.enqueue(list(requests), conn, call="enqueue_many")
 
     def enqueue_many_sync(
         self, requests: Sequence[Request[R]], *, conn: object = None
     ) -> list[Handle[R]]:
-        """Stores any number of jobs in one statement, blocking."""
-        return self.client.enqueue_sync(list(requests), conn)
+        """Stores any number of jobs in one statement, blocking; see `enqueue_many`."""
+        return self.client.enqueue_sync(list(requests), conn, call="enqueue_many")
 
     def handle(self, job_id: int, name: str | None = None) -> Handle[Any]:
         """Returns the handle of a job enqueued elsewhere; `name` types its result."""
         definition = None if name is None else self.job_function(name).definition
         return Handle(check_id(job_id), self.client, definition)
 
-    async def cancel(self, *job_ids: int, reason: str | None = None) -> dict[int, str]:
+    async def cancel(
+        self, *job_ids: int, reason: str | None = None, conn: object = None
+    ) -> dict[int, str]:
         """Cancels jobs; durable at once. Returns each job's state after the call.
 
         A job that does not run is `cancelled` now; a running one is interrupted and `cancelled`
-        when its code has stopped (`executing` until then); a final one stays as it is. Raises
-        `JobNotFound`.
+        when its code has stopped (`executing` until then); a final one stays as it is. With
+        `conn`, a connection as in `options(conn=…)`, it happens when your transaction commits;
+        until then it holds the jobs' rows. Raises `JobNotFound`.
         """
-        return await self.client.cancel(check_ids(job_ids), reason)
+        return await self.client.cancel(check_ids(job_ids), reason, conn)
 
-    def cancel_sync(self, *job_ids: int, reason: str | None = None) -> dict[int, str]:
+    def cancel_sync(
+        self, *job_ids: int, reason: str | None = None, conn: object = None
+    ) -> dict[int, str]:
         """Cancels jobs, blocking; see `cancel`."""
-        return self.client.cancel_sync(check_ids(job_ids), reason)
+        return self.client.cancel_sync(check_ids(job_ids), reason, conn)
 
-    async def retry(self, *job_ids: int) -> dict[int, str]:
+    async def retry(self, *job_ids: int, conn: object = None) -> dict[int, str]:
         """Runs jobs again at once: failed, cancelled, completed, parked, or in `attention`.
 
         Finished steps are kept; one more attempt is allowed if all were used. A running job is
-        left alone. Returns each job's state after the call. Raises `JobNotFound`.
+        left alone, and so is a finished one whose unique key another job has now. `conn` as in
+        `cancel`. Returns each job's state after the call. Raises `JobNotFound`.
         """
-        return await self.client.retry(check_ids(job_ids))
+        return await self.client.retry(check_ids(job_ids), conn)
 
-    def retry_sync(self, *job_ids: int) -> dict[int, str]:
+    def retry_sync(self, *job_ids: int, conn: object = None) -> dict[int, str]:
         """Runs jobs again, blocking; see `retry`."""
-        return self.client.retry_sync(check_ids(job_ids))
+        return self.client.retry_sync(check_ids(job_ids), conn)
 
     async def explain(self, job_id: int) -> Explanation:
         """Says why a job is not running, and until when."""

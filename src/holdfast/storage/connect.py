@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from holdfast.errors import InvalidSettings
-from holdfast.storage.failures import translated
-from holdfast.storage.query import Query, R, Row, run_async, run_sync
+from holdfast.storage.query import Row
 
 _DEFAULTS = {"connect_timeout": "5", "application_name": "holdfast", "client_encoding": "utf8"}
 
@@ -110,32 +108,3 @@ def connect_lease(dsn: str) -> psycopg.Connection[Row]:
 def set_lease(conn: psycopg.Connection[Row]) -> None:
     """Sets the server's side of a supervisor's connection."""
     conn.execute(_in_session({**_LEASE_SOCKET, **_BOUND}).encode())
-
-
-class CallerConnection:
-    """Runs queries on a connection of the caller's, inside the caller's own transaction.
-
-    Never commits, never rolls back, never retries, leaves no prepared statement
-    behind. A statement that fails there aborts the caller's transaction, as any would.
-    """
-
-    def __init__(self, conn: Any, schema: str) -> None:
-        self._conn = conn
-        self._schema = schema
-
-    async def run(self, query: Query[R]) -> R:
-        """Runs on an async connection of psycopg."""
-        with translated(self._schema):
-            return await run_async(self._conn, query, self._schema, prepare=False)
-
-    def run_sync(self, query: Query[R]) -> R:
-        """Runs on a blocking connection of psycopg."""
-        with translated(self._schema):
-            return run_sync(self._conn, query, self._schema, prepare=False)
-
-
-def connection_kind(conn: object) -> str | None:
-    """Returns `async` or `sync` for a connection of psycopg, None for anything else."""
-    if isinstance(conn, psycopg.AsyncConnection):
-        return "async"
-    return "sync" if isinstance(conn, psycopg.Connection) else None
