@@ -10,15 +10,39 @@ HOLDFAST = Facts(
     drain=100_000,
     bulk=50_000,
     peer=False,
-    settings="worker processes as `holdfast worker` starts them, uvloop, 1,000 slots",
+    settings="`holdfast worker` as a user starts it, uvloop, 1,000 slots a process",
 )
 
 PGQUEUER = Facts(
     name="pgqueuer",
     left="SELECT count(*) FROM pgqueuer",
-    drain=60_000,
+    drain=100_000,
     bulk=50_000,
-    settings="asyncpg, uvloop, batch_size 1,000, durable tables",
+    settings="asyncpg, uvloop, batch_size 1,000, durable tables (its default)",
 )
 
-SYSTEMS = {facts.name: facts for facts in (HOLDFAST, PGQUEUER)}
+PROCRASTINATE = Facts(
+    name="procrastinate",
+    left="SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')",
+    drain=4_000,
+    bulk=50_000,
+    settings="",
+)
+
+CHANCY = Facts(
+    name="chancy",
+    left="SELECT count(*) FROM chancy_jobs WHERE state <> 'succeeded'",
+    drain=20_000,
+    bulk=10_000,
+    settings="",
+)
+
+DBOS = Facts(
+    name="dbos",
+    left="",
+    drain=0,
+    bulk=0,
+    settings="",
+)
+
+SYSTEMS = {facts.name: facts for facts in (HOLDFAST, PGQUEUER, PROCRASTINATE, CHANCY, DBOS)}
