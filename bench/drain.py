@@ -2,17 +2,20 @@
 
 All systems are watched in the same way: another session counts what is left. The clock starts when
 the first finish is seen, so that starting a process is not measured, and it stops at the last.
+`others %` is the part of the machine that neither the system nor its server used: a rate measured
+while it is high says little, CPU per job still does.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 
 import psycopg
 
 from bench.peers.protocol import now
-from bench.processes import cpu_of_tree
+from bench.processes import busy_of_machine, cpu_of_tree
 from bench.stage import Stage
 from bench.systems import DoesNotRun, Facts, producer, workers
 
@@ -31,6 +34,7 @@ class _Look:
     left: int
     python_s: float
     database_s: float
+    machine_s: float
 
 
 def drain(stage: Stage, facts: Facts, jobs: int, *, processes: int = 1) -> Answer:
@@ -53,10 +57,14 @@ def watched(stage: Stage, facts: Facts, dsn: str, jobs: int, *, processes: int =
     finished, took = first.left - last.left, last.at - first.at
     if finished < jobs / 2:
         raise DoesNotRun(f"only {finished} of {jobs} jobs were seen to finish: too fast, or stuck")
+    python_s, database_s = last.python_s - first.python_s, last.database_s - first.database_s
+    others_s = last.machine_s - first.machine_s - python_s - database_s
     return {
         "jobs/s": finished / took,
-        "python µs/job": (last.python_s - first.python_s) / finished * 1e6,
-        "database µs/job": (last.database_s - first.database_s) / finished * 1e6,
+        "python µs/job": python_s / finished * 1e6,
+        "database µs/job": database_s / finished * 1e6,
+        "CPU µs/job": (python_s + database_s) / finished * 1e6,
+        "others %": max(0.0, others_s / took / (os.cpu_count() or 1) * 100),
     }
 
 
@@ -89,4 +97,5 @@ class _Watch:
         row = self.session.execute(self.facts.left).fetchone()  # type: ignore[call-overload]
         at = now()
         python_s = sum(map(cpu_of_tree, self.pids))
-        return _Look(at, row[0], python_s, self.stage.cpu(self.session))
+        database_s = self.stage.cpu(self.session)
+        return _Look(at, row[0], python_s, database_s, busy_of_machine())

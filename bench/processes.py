@@ -31,6 +31,13 @@ def tree(root: int) -> list[int]:
     return found
 
 
+def busy_of_machine() -> float:
+    """Returns the CPU seconds that anybody used so far, all cores together, stolen ones too."""
+    first = Path("/proc/stat").read_text().splitlines()[0].split()
+    user, nice, system, _idle, _waiting, irq, softirq, stolen = map(int, first[1:9])
+    return (user + nice + system + irq + softirq + stolen) / _TICKS
+
+
 def memory_mb(pid: int) -> dict[str, float]:
     """Returns what a process keeps in memory: all of it, and what only it has."""
     kilobytes: dict[str, int] = defaultdict(int)

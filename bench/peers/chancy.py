@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +12,8 @@ from chancy import Chancy, Job, Queue, Worker
 
 from bench.peers.protocol import Work, now, run, sample
 
-INTERVAL = float(os.environ.get("BENCH_INTERVAL", "0.1"))
-EAGER = os.environ.get("BENCH_EAGER", "1") == "1"
-CONCURRENCY = int(os.environ.get("BENCH_CONCURRENCY", "1000"))
+_SEND_S = 0.1
+_CONCURRENCY = 10_000
 _QUEUES = {"noop": "drain", "stamp": "stamp"}
 _LOG = logging.getLogger("chancy")
 
@@ -64,14 +62,14 @@ class _Chancy:
         async with _chancy(work.dsn) as chancy:
             queue = Queue(
                 work.queue,
-                concurrency=CONCURRENCY,
+                concurrency=_CONCURRENCY,
                 executor=Chancy.Executor.Async,
                 polling_interval=1,
-                eager_polling=EAGER,
+                eager_polling=True,
             )
             await chancy.declare(queue, upsert=True)
             worker = Worker(chancy, register_signal_handlers=False)
-            worker.send_outgoing_interval = INTERVAL
+            worker.send_outgoing_interval = _SEND_S
             async with worker:
                 await stop.wait()
 

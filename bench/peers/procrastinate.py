@@ -1,10 +1,9 @@
-"""Procrastinate: many jobs at once in a worker, over a pool, as its guide to concurrency says."""
+"""Procrastinate: many jobs at once in a worker, over a pool; finished jobs deleted."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +12,7 @@ from procrastinate import App, PsycopgConnector
 
 from bench.peers.protocol import Work, now, run, sample
 
-CONCURRENCY = int(os.environ.get("BENCH_CONCURRENCY", "50"))
-POOL = int(os.environ.get("BENCH_POOL", "20"))
-DELETE = os.environ.get("BENCH_DELETE", "never")
+_CONCURRENCY, _POOL = 50, 20
 _CHUNK = 10_000
 
 
@@ -57,12 +54,12 @@ class _Procrastinate:
             yield _Producer(app)
 
     async def work(self, work: Work, stop: asyncio.Event) -> None:
-        async with _app(work.dsn, POOL).open_async() as app:
+        async with _app(work.dsn, _POOL).open_async() as app:
             running = asyncio.ensure_future(
                 app.run_worker_async(
                     queues=[work.queue],
-                    concurrency=CONCURRENCY,
-                    delete_jobs=DELETE,
+                    concurrency=_CONCURRENCY,
+                    delete_jobs="successful",
                     install_signal_handlers=False,
                 )
             )
@@ -72,5 +69,5 @@ class _Procrastinate:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)
     run(_Procrastinate())

@@ -108,7 +108,9 @@ async def _produce(system: System, dsn: str) -> None:
         async for order in _orders():
             started = now()
             answer = await _ORDERS[order.pop("do")](producer, **order)
-            os.write(out, f"{json.dumps({'seconds': now() - started, **(answer or {})})}\n".encode())
+            os.write(
+                out, f"{json.dumps({'seconds': now() - started, **(answer or {})})}\n".encode()
+            )
 
 
 async def _orders() -> AsyncIterator[dict[str, Any]]:
