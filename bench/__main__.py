@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
+import psycopg
 
 from bench.catalogue import SYSTEMS
 from bench.report import Measured, machine, show, write
@@ -32,10 +35,22 @@ def main(chosen: tuple[str, ...], peers: str, *, quick: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         Path(folder).chmod(0o711)
         with EmbeddedPostgres(Path(folder) / "pg", settings=_SETTINGS) as server:
+            _warn()
             facts = machine(server.version, _SETTINGS)
             stage = Stage(server)
             results = [_measure(stage, scenario, asked) for scenario in wanted]
     print(f"\n{time.monotonic() - started:.0f} s; written to {write(results, facts)}")
+    # A peer that does not run is a result; our own failure is one, too, but not a success.
+    if any(system in measured.broken for measured in results for system in ("holdfast", "bare")):
+        sys.exit(1)
+
+
+def _warn() -> None:
+    print("Columns with ×: how many times better holdfast is. Systems take turns.")
+    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if busy > cores / 4:
+        print(f"The machine is busy (load {busy:.1f}, {cores} cores): look at CPU, not at rates.")
+    print()
 
 
 def _measure(stage: Stage, scenario: Scenario, asked: set[str]) -> Measured:
@@ -48,8 +63,8 @@ def _measure(stage: Stage, scenario: Scenario, asked: set[str]) -> Measured:
                 continue
             try:
                 answer = scenario.run(stage, SYSTEMS[system])
-            except DoesNotRun as error:
-                measured.broken[system] = str(error)
+            except (DoesNotRun, psycopg.Error, OSError) as error:
+                measured.broken[system] = str(error) or type(error).__name__
             else:
                 measured.runs.setdefault(system, []).append(answer)
     show(measured, time.monotonic() - started)

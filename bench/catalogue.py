@@ -18,7 +18,8 @@ _OURS = Facts(
         )
         SELECT -g, 1, 1, t, t, t, t, 0, 20, 0, 3, 0, 0, 'completed', 'drain', 'noop', '{{}}',
             '{{}}', '{{}}'
-        FROM generate_series(1, {count}) AS g, LATERAL (SELECT now() - g * interval '10 ms') AS c (t)
+        FROM generate_series(1, {count}) AS g
+        CROSS JOIN LATERAL (SELECT now() - g * interval '10 ms') AS c (t)
     """,
     settings="`holdfast worker` as a user starts it, uvloop, 1,000 slots a process (50 for steps)",
 )
@@ -48,7 +49,7 @@ _PGQUEUER = Facts(
 _PROCRASTINATE = Facts(
     name="procrastinate",
     left="SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')",
-    drain=1_200,
+    drain=600,
     bulk=50_000,
     settings="psycopg (binary), uvloop, concurrency 50, pool 20, successful jobs deleted",
 )

@@ -52,20 +52,21 @@ class Measured:
 
 
 def show(measured: Measured, took_s: float) -> None:
-    """Prints the table of one scenario."""
+    """Prints the table of one scenario; columns with × say how many times better holdfast is."""
     scenario = measured.scenario
     columns = list(dict.fromkeys(key for runs in measured.runs.values() for key in runs[0]))
     compared = list(dict.fromkeys(key for s in measured.runs for key in measured.ratios(s)))
-    title = f"\n{scenario.name}: {scenario.about} (median of {scenario.repeats}; {took_s:.0f} s)"
-    table = Table(title=title, title_justify="left", box=SIMPLE)
+    table = Table(box=SIMPLE)
     table.add_column("")
-    for column in [*columns, *(f"ours better: {key.split()[0]}" for key in compared)]:
+    for column in [*columns, *(f"× {key}" for key in compared)]:
         table.add_column(column, justify="right")
     for system in (s for s in scenario.systems if s in measured.runs):
         median, ratios = measured.median(system), measured.ratios(system)
         numbers = [_number(median[column]) for column in columns]
-        table.add_row(system, *numbers, *(f"× {r:,.2f}" for r in ratios.values()))
+        table.add_row(system, *numbers, *(f"{r:,.2f}" for r in ratios.values()))
     console = Console(width=None if sys.stdout.isatty() else 150)
+    title = f"{scenario.name}: {scenario.about} (median of {scenario.repeats}; {took_s:.0f} s)"
+    console.print(title, style="bold", markup=False)
     console.print(table)
     for system, reason in measured.broken.items():
         console.print(f"  {system}: not measured: {reason}", markup=False)
