@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ _SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
 @click.option("--quick", is_flag=True, help="Smaller, and each once: about four minutes.")
 def main(chosen: tuple[str, ...], peers: str, *, quick: bool) -> None:
     """Measure holdfast beside bare SQL and its peers, on one server, in turns."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     asked = set(filter(None, peers.split(",")))
     if unknown := asked - set(PEERS):
         raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}; known: {PEERS}")
@@ -38,8 +40,11 @@ def main(chosen: tuple[str, ...], peers: str, *, quick: bool) -> None:
             _warn()
             facts = machine(server.version, _SETTINGS)
             stage = Stage(server)
-            results = [_measure(stage, scenario, asked) for scenario in wanted]
-    print(f"\n{time.monotonic() - started:.0f} s; written to {write(results, facts)}")
+            results: list[Measured] = []
+            for scenario in wanted:
+                results.append(_measure(stage, scenario, asked))
+                path = write(results, facts)  # each time: an interrupted run is worth something
+    print(f"{time.monotonic() - started:.0f} s; written to {path}")
     # A peer that does not run is a result; our own failure is one, too, but not a success.
     if any(system in measured.broken for measured in results for system in ("holdfast", "bare")):
         sys.exit(1)
