@@ -100,12 +100,14 @@ class JobFunction(Generic[P, R]):
     def new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
         """Returns a validated job for `app.enqueue_many`, without storing anything."""
         definition, options = self.definition, self._options
+        rule = (definition.unique if options.unique is None else options.unique) or None
+        by_arguments = rule is not None and rule.key is None
         return Request(
             definition,
             NewJob(
                 name=definition.name,
                 queue=options.queue or definition.queue,
-                args_json=definition.encode(args, kwargs),
+                args_json=definition.encode(args, kwargs, with_defaults=by_arguments),
                 priority=definition.priority if options.priority is None else options.priority,
                 run_in_s=options.run_in_s,
                 run_at=options.run_at,
@@ -115,14 +117,9 @@ class JobFunction(Generic[P, R]):
                 tags=definition.tags if options.tags is None else options.tags,
                 meta_json=options.meta_json,
                 code_version=definition.code_version,
-                unique_json=self._unique_json(),
+                unique_json=rule.to_json() if rule else None,
             ),
         )
-
-    def _unique_json(self) -> str | None:
-        given = self._options.unique
-        rule = self.definition.unique if given is None else given
-        return rule.to_json() if rule else None
 
     def options(
         self,
