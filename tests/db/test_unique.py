@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from fixtures.desk import Desk, completion, settled, stopped
+from fixtures.desk import Desk, completion, stopped
 from holdfast.model.outcome import Ending
 from holdfast.runtime.executor import Ended
 from holdfast.storage import jobs
