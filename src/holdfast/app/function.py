@@ -111,8 +111,9 @@ class JobFunction(Generic[P, R]):
 
     def new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
         """Returns a validated job for `app.enqueue_many`, without storing anything."""
-        definition = self.definition
-        return Request(definition, NewJob(self._template, definition.encode(args, kwargs)))
+        definition, template = self.definition, self._template
+        args_json = definition.encode(args, kwargs, with_defaults=self._by_arguments)
+        return Request(definition, NewJob(template, args_json))
 
     @cached_property
     def _template(self) -> JobTemplate:
@@ -131,13 +132,18 @@ class JobFunction(Generic[P, R]):
             tags=definition.tags if options.tags is None else options.tags,
             meta_json=options.meta_json,
             code_version=definition.code_version,
-            unique_json=self._unique_json(),
+            unique_json=self._unique.to_json() if self._unique else None,
         )
 
-    def _unique_json(self) -> str | None:
+    @property
+    def _unique(self) -> Unique | Literal[False] | None:
         given = self._options.unique
-        rule = self.definition.unique if given is None else given
-        return rule.to_json() if rule else None
+        return self.definition.unique if given is None else given
+
+    @cached_property
+    def _by_arguments(self) -> bool:
+        """Whether the jobs are compared by their arguments."""
+        return isinstance(self._unique, Unique) and self._unique.key is None
 
     def options(
         self,

@@ -25,7 +25,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from holdfast.errors import (
@@ -173,6 +173,22 @@ class Definition:
                 "Use types pydantic knows: plain values, dataclasses, models, enums, datetimes …",
             ) from error
 
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        """The defaults that fit their annotation; others (`n: int = None`) stay unwritten."""
+        found: dict[str, Any] = {}
+        for parameter in self._own_parameters:
+            if parameter.default is not parameter.empty:
+                build: Any = TypedDict
+                shape = build("default", {parameter.name: self._field(parameter)})
+                value = {parameter.name: parameter.default}
+                try:
+                    TypeAdapter(shape).dump_json(TypeAdapter(shape).validate_python(value))
+                except (ValueError, PydanticSerializationError):
+                    continue
+                found |= value
+        return found
+
     def _field(self, parameter: inspect.Parameter) -> Any:
         annotation = self._hints.get(parameter.name, JsonValue)
         if annotation in (Any, object):
@@ -186,8 +202,16 @@ class Definition:
         wrapper: Any = Required if parameter.default is parameter.empty else NotRequired
         return wrapper[annotation]
 
-    def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """Returns the arguments as JSON, validated against the signature."""
+    def encode(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, with_defaults: bool = False
+    ) -> str:
+        """Returns the arguments as JSON, validated against the signature.
+
+        `with_defaults` writes down those that were left to their default, too: for jobs that are
+        compared by their arguments, a default is the same as its value.
+        """
+        if with_defaults:
+            return self._encode({**self._defaults, **self._bind(args, kwargs)})
         if not args and not kwargs:
             return self._nothing
         return self._encode(self._bind(args, kwargs))

@@ -45,12 +45,13 @@ CREATE TYPE holdfast.new_job AS (
     tags text[], meta jsonb, code_version text, "unique" jsonb, place integer, id bigint, key text
 );
 
--- The key of a job that is to be unique: of its name, and of `key`, or of the arguments that `args`
--- lists, or of all of them. Long ones are digests: an index entry has its limits.
+-- The key of a job that is to be unique: its name and `key`, or its name and a digest of the arguments
+-- that `args` lists, or of all. The first slash or question mark ends the name, so those in it are
+-- escaped.
 CREATE FUNCTION holdfast.unique_key_of(name text, args jsonb, rule jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE
 AS $$
-    SELECT name || CASE
+    SELECT replace(replace(replace(name, '~', '~0'), '/', '~1'), '?', '~2') || CASE
         WHEN rule ? 'key' THEN '/' || (rule ->> 'key')
         ELSE '?' || encode(sha256(convert_to(coalesce((
             SELECT jsonb_object_agg(e.key, e.value)
@@ -131,26 +132,35 @@ AS $$
 $$;
 
 -- Takes the keys that are to stay taken for a period; of two with one key the first gets it, and
--- nobody while an earlier job's period lasts. Returns the ids of those that were refused.
+-- nobody, with a period or without, while an earlier job's period lasts. Returns the ids of those
+-- that were refused. For jobs that are in the table already: their keys have one holder by its index.
 CREATE FUNCTION holdfast.refused_periods(new_jobs holdfast.new_job[]) RETURNS SETOF bigint
 LANGUAGE sql
 AS $$
     WITH asked AS (
         SELECT n.key, n.id, (n."unique" ->> 'period')::float8 * interval '1 second' AS period
         FROM unnest(new_jobs) AS n
-        WHERE n."unique" ->> 'period' IS NOT NULL
+        WHERE n.key IS NOT NULL
     ),
     held AS (
         INSERT INTO holdfast.unique_key AS u (key, job_id, until)
         SELECT a.key, a.id, holdfast.clock() + a.period
         FROM asked AS a
+        WHERE a.period IS NOT NULL
         ORDER BY a.key
         ON CONFLICT (key) DO UPDATE
         SET job_id = excluded.job_id, until = excluded.until
         WHERE u.until <= holdfast.clock()
         RETURNING u.job_id
     )
-    SELECT a.id FROM asked AS a WHERE a.id NOT IN (SELECT h.job_id FROM held AS h)
+    SELECT a.id
+    FROM asked AS a
+    WHERE a.period IS NOT NULL AND a.id NOT IN (SELECT h.job_id FROM held AS h)
+    UNION ALL
+    SELECT a.id
+    FROM asked AS a
+    JOIN holdfast.unique_key AS u ON u.key = a.key
+    WHERE a.period IS NULL AND u.until > holdfast.clock()
 $$;
 
 -- Lets a job that has not started yet take over what the rule lists from one that was refused.
