@@ -72,6 +72,7 @@ def _hello(target: str, plan: WorkerPlan) -> dict[str, Any]:
         "queues": dict(plan.queues),
         "job_names": sorted(plan.registry),
         "name": plan.name,
+        "closed": plan.closed,
     }
 
 

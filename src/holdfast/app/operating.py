@@ -14,9 +14,9 @@ from holdfast.model.job import WorkerInfo
 from holdfast.model.names import check_name, unknown
 from holdfast.model.queues import QueueInfo
 from holdfast.storage import jobs, queues, workers
-from holdfast.storage.queues import RetentionRule
+from holdfast.storage.queues import Pruned, RetentionRule
 
-_PRUNED_AT_ONCE = 5_000
+_PRUNED_AT_ONCE = 1_000
 _FOUND_AT_ONCE = 10_000
 
 
@@ -162,16 +162,16 @@ class Operating:
         chosen_queue, chosen_state, _ = check_keep(None, queue, state)
         return self.client.find_sync(queues.keep_as_others(chosen_queue, chosen_state))
 
-    def prune_sync(self) -> Iterator[tuple[str | None, int]]:
+    def prune_sync(self) -> Iterator[Pruned]:
         """Removes finished jobs that are past their rule, now; what workers do anyway. Blocking.
 
-        Yields after each transaction how many jobs went, with the archive's partition if a whole
-        one was dropped. Safe beside workers and other calls.
+        And unique keys whose period is over. Yields after each transaction what went. Safe beside
+        workers and other calls.
         """
         while (dropped := self.client.find_sync(queues.drop_partition())) is not None:
             yield dropped
-        while (count := self.client.find_sync(queues.prune(_PRUNED_AT_ONCE))) > 0:
-            yield None, count
+        while (gone := self.client.find_sync(queues.prune(_PRUNED_AT_ONCE))) is not None:
+            yield gone
 
 
 def _check_known(queue: str, known: Sequence[QueueInfo]) -> None:
