@@ -15,6 +15,7 @@ from fixtures.desk import Desk, completion, lanes_of, settled, step_write
 from holdfast.model.job import ClaimedJob, Job, NewJob
 from holdfast.model.outcome import Ending
 from holdfast.model.queues import Served
+from holdfast.model.watching import Cursor
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
 from holdfast.storage import inspection, jobs, migrate, queues, statements, steps, workers
@@ -98,6 +99,9 @@ OPERATIONS: list[Query[Any]] = [
     inspection.executions(1),
     inspection.steps(1),
     inspection.queue_facts(SHOWN),
+    inspection.running(1, newest=True),
+    inspection.finished(1.0),
+    inspection.changes(Cursor(), most=1),
     migrate.installed_version(),
 ]
 
