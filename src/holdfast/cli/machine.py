@@ -7,11 +7,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast import Execution, Explanation, Job, Step
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 _STORED_AS_JSON = ("args", "meta")
 # Says how the row was read, not what the job is.
@@ -44,7 +46,7 @@ def dump(document: object, *, indent: int | None = None, ascii_only: bool = True
     )
 
 
-def record(value: Job | Execution | Step | Explanation) -> dict[str, Any]:
+def record(value: DataclassInstance) -> dict[str, Any]:
     """Returns a value's fields by name; what is stored as JSON text becomes JSON."""
     fields = dataclasses.fields(value)
     found = {f.name: getattr(value, f.name) for f in fields if f.name not in _LEFT_OUT}
