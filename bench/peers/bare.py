@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.peers.holdfast import _Holdfast
 from bench.peers.protocol import Work, now, run, sample
-from holdfast.model.job import Lane, NewJob
+from holdfast.model.job import JobTemplate, Lane, NewJob
 from holdfast.model.writes import Completion, StepWrite
 from holdfast.runtime.lease import new_identity
 from holdfast.storage.connect import connect_hot, connect_sync
@@ -38,7 +38,8 @@ class _Producer:
 
     async def bulk(self, kind: str, args: dict[str, Any], count: int) -> None:
         text = json.dumps(args)
-        jobs = [NewJob(name=kind, queue=_QUEUES[kind], args_json=text) for _ in range(count)]
+        template = JobTemplate(name=kind, queue=_QUEUES[kind])
+        jobs = [NewJob(template, text) for _ in range(count)]
         await run_async(self.conn, enqueue(jobs), _SCHEMA)
 
 

@@ -61,7 +61,7 @@ from holdfast.model.unique import Unique
 from holdfast.runtime.context import BlockingContext, Context, current_context
 from holdfast.runtime.stepping import StepInfo
 from holdfast.runtime.steps import StepFunction, current_step, step
-from holdfast.storage.queues import RetentionRule
+from holdfast.storage.queues import Pruned, RetentionRule
 from holdfast.storage.server import EmbeddedPostgres
 
 __version__ = "0.1.0"
@@ -103,6 +103,7 @@ __all__ = [
     "JobTimeout",
     "LeaseLost",
     "NonDeterminism",
+    "Pruned",
     "QueueInfo",
     "Request",
     "ResultTimeout",

@@ -15,6 +15,7 @@ from fixtures.desk import Desk, completion, lanes_of, settled, step_write
 from holdfast.model.job import ClaimedJob, Job, JobTemplate, NewJob
 from holdfast.model.outcome import Ending
 from holdfast.model.queues import Served
+from holdfast.model.watching import Cursor
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
 from holdfast.storage import (
@@ -117,6 +118,9 @@ OPERATIONS: list[Query[Any]] = [
     health.archive_health("s", 7),
     health.unreachable_jobs(60.0),
     health.stopped_jobs(),
+    inspection.running(1, newest=True),
+    inspection.finished(1.0),
+    inspection.changes(Cursor(), most=1),
     migrate.installed_version(),
     pooler.session_pid(),
     callers.installed("s"),

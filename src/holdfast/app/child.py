@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from holdfast.app.locate import locate
@@ -46,6 +47,7 @@ def main() -> None:
         app = locate(target)
         app.point_at(dsn=options.get("dsn"), schema=options.get("schema"))
         plan = app.worker_plan(options.get("queues"))
+        plan = replace(plan, name=options.get("name", plan.name))
         database = BlockingDatabase(plan.dsn, plan.schema)
         database.open()
         database.close()
@@ -77,6 +79,7 @@ def _hello(target: str, plan: WorkerPlan) -> dict[str, Any]:
         "queues": dict(plan.queues),
         "job_names": sorted(plan.registry),
         "name": plan.name,
+        "closed": plan.closed,
     }
 
 

@@ -21,8 +21,9 @@ from holdfast.errors import DatabaseUnavailable, InvalidOption, JobNotFound
 from holdfast.model.job import Enqueued, Execution, Job, JobEnding, Step
 from holdfast.model.names import check_name, unknown
 from holdfast.model.text import shown, storable
+from holdfast.model.watching import Overview
 from holdfast.runtime.blocking import BlockingStepConnection
-from holdfast.storage import inspection, jobs
+from holdfast.storage import inspection, jobs, queues, workers
 from holdfast.storage.callers import Callers, check_pairing
 from holdfast.storage.database import BlockingDatabase, Database
 from holdfast.storage.query import Query, R
@@ -180,6 +181,20 @@ class Client:
     def find_sync(self, query: Query[R]) -> R:
         """Runs one reading operation, blocking."""
         return self.blocking.run(query)
+
+    def persist_sync(self, query: Query[R]) -> R:
+        """Runs one operation on many jobs, again when it met a worker's in a deadlock. Blocking."""
+        return self.blocking.run_for_sure(query)
+
+    def overview_sync(self, *, most: int, newest: bool, seconds: float) -> Overview:
+        """Reads what `top` shows: up to `most` running jobs, ends of the last `seconds`."""
+        database = self.blocking
+        return Overview(
+            database.run(queues.queues()),
+            database.run(workers.live_workers()),
+            database.run(inspection.running(most, newest=newest)),
+            database.run(inspection.finished(seconds)),
+        )
 
     async def cancel(
         self, ids: Sequence[int], reason: str | None, conn: object = None

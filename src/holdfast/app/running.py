@@ -139,6 +139,7 @@ def registration(plan: WorkerPlan, worker: Worker, keeper: LeaseKeeper) -> Regis
         job_names=sorted(plan.registry),
         lease_s=LEASE_S,
         name=worker.name,
+        closed=plan.closed,
     )
 
 

@@ -7,12 +7,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic_core import from_json
 
-from holdfast import Execution, Explanation, Finding, Job, Step
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 _STORED_AS_JSON = ("args", "meta")
 # Says how the row was read, not what the job is.
@@ -45,7 +47,7 @@ def dump(document: object, *, indent: int | None = None, ascii_only: bool = True
     )
 
 
-def record(value: Job | Execution | Step | Explanation | Finding) -> dict[str, Any]:
+def record(value: DataclassInstance) -> dict[str, Any]:
     """Returns a value's fields by name; what is stored as JSON text becomes JSON."""
     fields = dataclasses.fields(value)
     found = {f.name: getattr(value, f.name) for f in fields if f.name not in _LEFT_OUT}

@@ -224,7 +224,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """One live worker process."""
+    """One worker process; it is dead when `expires_at` has passed and nobody has noticed yet.
+
+    `queues`: the slots in force. `closed`: started with a list of queues, it takes another one only
+    when that is set for its name. `now`: when this was read, by the database's clock.
+    """
 
     id: int
     supervisor_id: int
@@ -239,6 +243,8 @@ class WorkerInfo:
     running: int
     name: str
     paused: list[str]
+    closed: bool
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +258,7 @@ class QueueFacts:
     ahead: int
     paused: int
     paused_at: datetime | None
+    set_slots: int | None
 
 
 @dataclass(frozen=True, slots=True)

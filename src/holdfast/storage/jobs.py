@@ -216,8 +216,8 @@ def find_ids(
     shown: str | None = None,
     after_id: int = 0,
     most: int = 10_000,
-) -> Query[list[int]]:
-    """Finds the ids of all jobs that match, the oldest first."""
+) -> Query[dict[int, str]]:
+    """Finds all jobs that match, the oldest first: id → state as shown."""
     params = {
         "queue": queue,
         "name": name,
@@ -226,7 +226,7 @@ def find_ids(
         "after_id": after_id,
         "most": most,
     }
-    return Query("jobs/ids", _ids, params)
+    return Query("jobs/ids", _states, params)
 
 
 def await_ends(ids: Sequence[int], schema: str) -> Query[None]:
