@@ -38,7 +38,17 @@ KEYS = {
     "unique_key": ("key",),
 }
 NOT_MODELLED = {
-    "worker": {"pid", "host", "app", "code_version", "queues", "job_names", "name", "paused"},
+    "worker": {
+        "pid",
+        "host",
+        "app",
+        "code_version",
+        "queues",
+        "job_names",
+        "name",
+        "paused",
+        "closed",
+    },  # fmt: skip
 }
 """Columns that no operation here decides about."""
 
