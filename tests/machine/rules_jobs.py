@@ -18,7 +18,6 @@ from holdfast.storage import jobs
 from machine import predict_jobs
 from machine.model import Row
 from machine.world import (
-    A_WORKER,
     LEASE,
     Lease,
     Session,
@@ -198,20 +197,6 @@ class JobRules(World):
         known = set(believed) - set(forgotten)
         prediction = predict_jobs.disown(self.model, worker_id, known)
         self.agree(jobs.disown(worker_id, self.desk.schema, known), prediction, of_answer=sorted)
-
-    @precondition(has_workers)
-    @rule(worker_id=A_WORKER, floors=st.booleans())
-    def disown_and_claim_again(self, worker_id: int, floors: bool) -> None:
-        """A worker gets back at once what it has lost, and still has the old leases, too."""
-        self.agree(
-            jobs.disown(worker_id, self.desk.schema, ()),
-            predict_jobs.disown(self.model, worker_id, ()),
-            of_answer=sorted,
-        )
-        self.the_database_is_as_the_model_says()
-        demands = dict.fromkeys(QUEUES, 2)
-        lanes = self.lanes(worker_id, demands, floors=floors)
-        self.take(worker_id, self.claim_by(worker_id, demands, lanes))
 
     @rule(everything=st.booleans())
     def look(self, everything: bool) -> None:
