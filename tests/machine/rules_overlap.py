@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from fixtures.desk import completion, lanes_of, settled, step_write
 from holdfast.model.outcome import Ending
@@ -17,42 +17,17 @@ from holdfast.model.writes import ProgressWrite
 from holdfast.runtime.executor import Ended
 from holdfast.storage import jobs, steps
 from holdfast.storage.query import Query
-from machine import predict_jobs, predict_journal, predict_people
+from machine import predict_jobs, predict_journal
 from machine.model import Prediction, Row
-from machine.rules_jobs import DEMANDS, OPTIONS, QUEUES, JobRules
-from machine.rules_workers import SUPERVISORS, WorkerRules
-from machine.world import A_WORKER, ALMOST, HELD, Lease, has_workers, holds_something
+from machine.rules_jobs import DEMANDS, OPTIONS, JobRules
+from machine.rules_workers import WorkerRules
+from machine.world import A_WORKER, HELD, Lease, has_workers, holds_something
 
 WRITES = ["complete", "settle", "progress", "record"]
 
 
 class OverlapRules(JobRules, WorkerRules):
     """Two connections whose transactions overlap."""
-
-    @initialize(options=st.lists(OPTIONS, min_size=1, max_size=4), demands=DEMANDS)
-    def something_runs(self, options: list[Row], demands: dict[str, int]) -> None:
-        """Begins with a worker under each supervisor, and jobs of which some run."""
-        for supervisor_id in SUPERVISORS:
-            self.register(supervisor_id)
-        self.enqueue(options)
-        first = min(self.model.workers)
-        self.take(first, self.claim_by(first, demands, lanes_of(demands)))
-
-    @rule(
-        options=st.lists(OPTIONS, min_size=1, max_size=3),
-        supervisor_id=st.sampled_from(SUPERVISORS),
-    )
-    def jobs_come_and_start(self, options: list[Row], supervisor_id: int) -> None:
-        """A worker with many free slots is at hand when jobs come; a new one, if all are dead."""
-        able = [worker.id for worker in self.model.workers.values() if not worker.declared_dead]
-        if not able:
-            self.register(supervisor_id)
-            self.the_database_is_as_the_model_says()
-        self.enqueue(options)
-        self.the_database_is_as_the_model_says()
-        demands = dict.fromkeys(QUEUES, 3)
-        worker_id = (able or [self.last_worker])[-1]
-        self.take(worker_id, self.claim_by(worker_id, demands, lanes_of(demands)))
 
     def end(self, *, commits: bool) -> None:
         """Ends the transaction in flight."""
@@ -132,31 +107,6 @@ class OverlapRules(JobRules, WorkerRules):
         self.end(commits=commits)
         if commits:
             self.model.put_back(written, [lease.job.id])
-
-    @precondition(holds_something)
-    @rule(
-        lease=HELD,
-        what=st.sampled_from(["complete", "settle", "release"]),
-        reason=st.sampled_from([None, "not wanted"]),
-    )
-    def cancel_before_an_end(self, lease: Lease, what: str, reason: str | None) -> None:
-        """A cancel comes just before an end: whichever end it is, the job is cancelled."""
-        ids = [lease.job.id]
-        self.agree(jobs.cancel(ids, reason), predict_people.cancel(self.model, ids, reason))
-        self.the_database_is_as_the_model_says()
-        if what == "release":
-            self.release_of(lease.worker_id, certain=True, charge=True)
-        else:
-            self.agree(*self.write_of(lease, what))
-
-    @precondition(holds_something)
-    @rule(lease=ALMOST, what=st.sampled_from(WRITES))
-    def write_without_a_lease(self, lease: Lease, what: str) -> None:
-        """Another worker, or the same one with a lease of before: nothing may change."""
-        query, prediction = self.write_of(lease, what)
-        if prediction.answer:
-            raise AssertionError(f"the model lets {lease} write")
-        self.agree(query, prediction)
 
     def write_of(self, lease: Lease, what: str) -> tuple[Query[Any], Prediction]:
         """One write of an owner, and what it does."""

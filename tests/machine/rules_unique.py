@@ -18,7 +18,7 @@ from machine.world import Session
 RULES = st.fixed_dictionaries(
     {},
     optional={
-        "key": st.sampled_from(["a", "b"]),
+        "key": st.sampled_from(["a", "a", "b"]),
         "period": st.sampled_from([0.25, 60.0]),
         "replace": st.lists(st.sampled_from(["args", "run_at", "priority"]), unique=True),
     },
@@ -29,10 +29,12 @@ SOME = st.lists(st.tuples(OPTIONS, st.none() | RULES), min_size=1, max_size=3)
 class UniqueRules(JobRules):
     """Producers that do not want a job twice."""
 
-    @rule(batch=SOME)
-    def enqueue_unique(self, batch: list[tuple[Row, Row | None]]) -> None:
-        """A batch in which some jobs are to be unique, perhaps among themselves."""
-        self.put(batch, self.main)
+    @rule(batches=st.lists(SOME, min_size=1, max_size=3))
+    def enqueue_unique(self, batches: list[list[tuple[Row, Row | None]]]) -> None:
+        """Batches in which some jobs are to be unique, perhaps among themselves."""
+        for batch in batches:
+            self.put(batch, self.main)
+            self.the_database_is_as_the_model_says()
 
     @rule(batch=SOME)
     def enqueue_unique_and_roll_back(self, batch: list[tuple[Row, Row | None]]) -> None:

@@ -138,13 +138,12 @@ class World(RuleBasedStateMachine):
         held, known = self.held(), self.leases[-12:]
         return held * (2 * len(known) // max(1, len(held))) + known
 
-    def almost(self) -> list[Lease]:
+    def almost(self, lease: Lease) -> list[Lease]:
         """Leases that would count, were they not another worker's or of another epoch."""
-        found = []
-        for worker_id, job in self.held():
-            found += [Lease(i, job) for i in sorted(self.model.workers) if i != worker_id]
-            found += [Lease(worker_id, job._replace(epoch=job.epoch + by)) for by in (-1, 1)]
-        return found
+        worker_id, job = lease
+        others = [Lease(i, job) for i in sorted(self.model.workers) if i != worker_id]
+        epochs = [job._replace(epoch=job.epoch + by) for by in (-1, 1)]
+        return others[:1] + [Lease(worker_id, other) for other in epochs]
 
     # --- Comparison -----------------------------------------------------------------------------
 
@@ -240,5 +239,4 @@ IDS = st.runner().flatmap(
 )
 LEASE = chosen(World.some_leases)
 HELD = chosen(World.held)
-ALMOST = chosen(World.almost)
 A_WORKER = chosen(lambda machine: sorted(machine.model.workers))
