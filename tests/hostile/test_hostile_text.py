@@ -1,6 +1,7 @@
 """NUL and lone surrogates wherever a text comes in: an error that names them, or they come back."""
 
 import asyncio
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,7 +39,7 @@ WORDS = {"nul": "NUL", "surrogate": "surrogate"}
 @pytest.fixture
 def echo(app: Holdfast):
     @app.job()
-    async def echo(text: str = "", *, anything=None) -> object:
+    async def echo(text: str = "", *, anything=None, loose: dict[str, Any] | None = None) -> object:
         return [text, anything]
 
     return echo
@@ -52,6 +53,9 @@ def echo(app: Holdfast):
 async def test_nul_and_surrogates_in_arguments_are_refused_at_every_entrance(
     app: Holdfast, db, echo, entrance: str, what: str
 ) -> None:
+    @app.job()
+    async def named(**values: int) -> None: ...
+
     text = UNSTORABLE[what]
     async with app:
         for anything in (text, [{"deep": [text]}], {text: 1}):
@@ -61,6 +65,10 @@ async def test_nul_and_surrogates_in_arguments_are_refused_at_every_entrance(
             assert caught.value.hint
         with pytest.raises(Unserialisable, match=WORDS[what]):
             await enqueue(entrance, app, echo, text)
+        with pytest.raises(Unserialisable, match=WORDS[what]):
+            await enqueue(entrance, app, echo, loose={"deep": [{text: None}]})
+        with pytest.raises(Unserialisable, match=WORDS[what]):
+            await enqueue(entrance, app, named, **{text: 1})
     assert stored(db) == 0
 
 
@@ -199,7 +207,7 @@ def test_nul_and_surrogates_in_names_and_tags_are_refused_where_they_are_written
 
 @pytest.mark.parametrize("what", UNSTORABLE)
 def test_nul_and_surrogates_in_meta_are_refused_where_they_are_written(echo, what: str) -> None:
-    for meta in ({"a": UNSTORABLE[what]}, {UNSTORABLE[what]: 1}, {"a": [{"b": UNSTORABLE[what]}]}):
+    for meta in ({"a": UNSTORABLE[what]}, {UNSTORABLE[what]: 1}, {"a": [{UNSTORABLE[what]: 1}]}):
         with pytest.raises(Unserialisable, match="meta"):
             echo.options(meta=meta)
 

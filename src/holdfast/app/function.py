@@ -267,7 +267,7 @@ def _meta(meta: object) -> str:
         raise Unserialisable("meta contains NaN or an infinity", "JSON has no form for them.")
     if len(data) > _MAX_META_BYTES:
         raise too_large(data, field="meta", cap=_MAX_META_BYTES)
-    check_json(data, field="meta")
+    check_json(data, field="meta", source=plain)
     return data.decode()
 
 

@@ -11,30 +11,33 @@ import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from holdfast.errors import TooLarge, Unserialisable
-from holdfast.model.text import shown
+from holdfast.model.text import shown, storable
 
 MAX_DEPTH: Final = 200
 """Levels of lists and objects, the outermost included."""
 
 _NUL: Final = b"\\u0000"
+_REPLACED: Final = "\ufffd".encode()
 # What is shorter can neither be too deep nor have too long a number.
 _SAFE_BYTES: Final = 2 * MAX_DEPTH
 _DIGITS: Final = 4_300
 _LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % (_DIGITS + 1))
 _NUL_HINT: Final = "PostgreSQL cannot store NUL in JSON; remove it, or pass bytes."
-_EVEN: Final = frozenset({type(None), bool, int, str, bytes})
+_ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _MIB: Final = 1024 * 1024
 
 
-def check_json(data: bytes, *, field: str) -> None:
+def check_json(data: bytes, *, field: str, source: object = None) -> None:
     """Guarantee that a JSON text can be stored as jsonb and read back; `Unserialisable` says why.
+
+    `source` is the value it was written from: a lone surrogate in a key is in the text no more.
 
     >>> check_json(b'{"a":["\\\\u0000"]}', field="meta")
     Traceback (most recent call last):
@@ -45,7 +48,15 @@ def check_json(data: bytes, *, field: str) -> None:
     if len(data) > _SAFE_BYTES:
         _check_limits(data, field)
     if _NUL in data and (path := _find_nul(from_json(data))) is not None:
-        raise Unserialisable(f"{field}: {path} contains a NUL character", _NUL_HINT)
+        raise Unserialisable(
+            f"{field}: {storable(path, limit=200)} contains a NUL character", _NUL_HINT
+        )
+    # pydantic refuses a lone surrogate in a value, but writes U+FFFD for one in a key.
+    if _REPLACED in data and _has_surrogate(source):
+        raise Unserialisable(
+            f"{field}: a key contains a lone surrogate, which is no character",
+            "It comes from undecodable bytes: decode them with errors='replace', or pass bytes.",
+        )
 
 
 def too_large(data: bytes, *, field: str, cap: int) -> TooLarge:
@@ -71,17 +82,30 @@ def odd_floats(value: object) -> Counter[str]:
     Counter({'nan': 1, '-inf': 1})
     """
     found: Counter[str] = Counter()
+    for item in _leaves(value):
+        if isinstance(item, float) and not math.isfinite(item):
+            found[float.__repr__(item)] += 1
+    return found
+
+
+def _has_surrogate(value: object) -> bool:
+    return any(
+        isinstance(item, str) and any("\ud800" <= character <= "\udfff" for character in item)
+        for item in _leaves(value)
+    )
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """Yields what is in a value but no container, keys included."""
     stack = [value]
     while stack:
         item = stack.pop()
-        if type(item) in _EVEN:
-            continue
-        if isinstance(item, float):
-            if not math.isfinite(item):
-                found[float.__repr__(item)] += 1
+        if type(item) in _ATOMS:
+            yield item
+        elif parts := _parts(item):
+            stack += parts
         else:
-            stack += _parts(item)
-    return found
+            yield item
 
 
 def _check_limits(data: bytes, field: str) -> None:

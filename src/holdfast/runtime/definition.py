@@ -239,7 +239,7 @@ class Definition:
         if len(data) > MAX_ARGS_BYTES:
             field = f"job {self.name!r}: arguments"
             raise too_large(data, field=field, cap=MAX_ARGS_BYTES)
-        check_json(data, field=f"job {self.name!r}: arguments")
+        check_json(data, field=f"job {self.name!r}: arguments", source=valid)
         return data.decode()
 
     def _with_odd_floats(self, valid: dict[str, Any]) -> bytes:
