@@ -48,7 +48,7 @@ NOT_MODELLED = {
         "name",
         "paused",
         "closed",
-    },  # fmt: skip
+    },
 }
 """Columns that no operation here decides about."""
 
