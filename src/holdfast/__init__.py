@@ -9,6 +9,7 @@ async def research(ctx: Context, topic: str) -> str: ...
 """
 
 from holdfast.app.client import History
+from holdfast.app.diagnoses import Finding
 from holdfast.app.explain import Explanation
 from holdfast.app.function import JobFunction, Request
 from holdfast.app.handle import Handle
@@ -60,7 +61,7 @@ from holdfast.model.unique import Unique
 from holdfast.runtime.context import BlockingContext, Context, current_context
 from holdfast.runtime.stepping import StepInfo
 from holdfast.runtime.steps import StepFunction, current_step, step
-from holdfast.storage.queues import RetentionRule
+from holdfast.storage.queues import Pruned, RetentionRule
 from holdfast.storage.server import EmbeddedPostgres
 
 __version__ = "0.1.0"
@@ -81,6 +82,7 @@ __all__ = [
     "EmbeddedServerError",
     "Execution",
     "Explanation",
+    "Finding",
     "Handle",
     "History",
     "Holdfast",
@@ -101,6 +103,7 @@ __all__ = [
     "JobTimeout",
     "LeaseLost",
     "NonDeterminism",
+    "Pruned",
     "QueueInfo",
     "Request",
     "ResultTimeout",

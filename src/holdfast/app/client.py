@@ -17,12 +17,13 @@ from holdfast.app.function import Request
 from holdfast.app.handle import Handle
 from holdfast.app.settings import Settings
 from holdfast.app.waiting import Waiter, wait_blocking
-from holdfast.errors import DatabaseUnavailable, JobNotFound
+from holdfast.errors import DatabaseUnavailable, InvalidOption, JobNotFound
 from holdfast.model.job import Enqueued, Execution, Job, JobEnding, Step
 from holdfast.model.names import check_name, unknown
-from holdfast.model.text import storable
+from holdfast.model.text import shown, storable
+from holdfast.model.watching import Overview
 from holdfast.runtime.blocking import BlockingStepConnection
-from holdfast.storage import inspection, jobs
+from holdfast.storage import inspection, jobs, queues, workers
 from holdfast.storage.callers import Callers, check_pairing
 from holdfast.storage.database import BlockingDatabase, Database
 from holdfast.storage.query import Query, R
@@ -181,18 +182,32 @@ class Client:
         """Runs one reading operation, blocking."""
         return self.blocking.run(query)
 
+    def persist_sync(self, query: Query[R]) -> R:
+        """Runs one operation on many jobs, again when it met a worker's in a deadlock. Blocking."""
+        return self.blocking.run_for_sure(query)
+
+    def overview_sync(self, *, most: int, newest: bool, seconds: float) -> Overview:
+        """Reads what `top` shows: up to `most` running jobs, ends of the last `seconds`."""
+        database = self.blocking
+        return Overview(
+            database.run(queues.queues()),
+            database.run(workers.live_workers()),
+            database.run(inspection.running(most, newest=newest)),
+            database.run(inspection.finished(seconds)),
+        )
+
     async def cancel(
         self, ids: Sequence[int], reason: str | None, conn: object = None
     ) -> dict[int, str]:
         """Cancels jobs; raises `JobNotFound` when one does not exist."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
+        query = jobs.cancel(ids, _checked(reason))
         return _all(await self._anywhere(conn, query, "cancel"), ids)
 
     def cancel_sync(
         self, ids: Sequence[int], reason: str | None, conn: object = None
     ) -> dict[int, str]:
         """Cancels jobs, blocking."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
+        query = jobs.cancel(ids, _checked(reason))
         return _all(self._anywhere_sync(conn, query, "cancel"), ids)
 
     async def retry(self, ids: Sequence[int], conn: object = None) -> dict[int, str]:
@@ -224,6 +239,12 @@ class Client:
         job = self.job_sync(job_id)
         executions = self.blocking.run(inspection.executions(job_id))
         return History(job, executions, self.blocking.run(inspection.steps(job_id)))
+
+
+def _checked(reason: object) -> str | None:
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidOption(f"reason={shown(reason)} is not a string", "Say it in words.")
+    return None if reason is None else storable(reason, limit=1000)
 
 
 def _only(found: list[Job], job_id: int) -> Job:

@@ -59,6 +59,10 @@ def _later(job: Job) -> Explanation:
 
 def _due(job: Job, facts: QueueFacts) -> Explanation:
     start = "Start one: holdfast worker your_module:app"
+    if facts.workers == 0 and facts.set_slots == 0:
+        reason = f"queue {job.queue!r} was scaled to 0 slots: no worker serves it"
+        scale = f"Serve it again: holdfast queues scale {job.queue}=default"
+        return Explanation(job.id, job.shown, reason, None, scale)
     if facts.workers == 0:
         return Explanation(
             job.id, job.shown, f"no live worker serves queue {job.queue!r}", None, start

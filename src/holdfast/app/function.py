@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, ParamSpec, TypeVar
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Never,
+    ParamSpec,
+    TypeVar,
+)
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from holdfast.errors import InvalidOption, Unserialisable
 from holdfast.model.durations import Duration, seconds
-from holdfast.model.job import NewJob
+from holdfast.model.job import JobTemplate, NewJob
+from holdfast.model.jsonb import check_json, odd_floats, too_large
 from holdfast.model.names import check_name, check_options
-from holdfast.model.text import shown
+from holdfast.model.text import error_line, shown
 from holdfast.model.unique import Unique, read_unique
 from holdfast.runtime.definition import Definition
 
@@ -27,6 +38,8 @@ R = TypeVar("R")
 
 _MAX_TAGS = 20
 _MAX_META_BYTES = 64 * 1024
+_PLAIN = "Use plain JSON values: dict, list, str, int, float, bool, None."
+_YEARS = "Years 1970 to 9000, in UTC."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +63,7 @@ class EnqueueOptions:
         return self.run_in_s is not None and self.run_at is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Request(Generic[R]):
+class Request(NamedTuple, Generic[R]):
     """One job that is ready to be enqueued: validated, nothing stored yet."""
 
     definition: Definition
@@ -104,27 +116,39 @@ class JobFunction(Generic[P, R]):
         return self._new(*args, **kwargs)
 
     def _new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
+        definition, template = self.definition, self._template
+        args_json = definition.encode(args, kwargs, with_defaults=self._by_arguments)
+        return Request(definition, NewJob(template, args_json))
+
+    @cached_property
+    def _template(self) -> JobTemplate:
         definition, options = self.definition, self._options
-        rule = (definition.unique if options.unique is None else options.unique) or None
-        by_arguments = rule is not None and rule.key is None
-        return Request(
-            definition,
-            NewJob(
-                name=definition.name,
-                queue=options.queue or definition.queue,
-                args_json=definition.encode(args, kwargs, with_defaults=by_arguments),
-                priority=definition.priority if options.priority is None else options.priority,
-                run_in_s=options.run_in_s,
-                run_at=options.run_at,
-                deadline_in_s=options.deadline_s or definition.deadline_s,
-                max_attempts=options.max_attempts or definition.max_attempts,
-                max_crashes=definition.max_crashes,
-                tags=definition.tags if options.tags is None else options.tags,
-                meta_json=options.meta_json,
-                code_version=definition.code_version,
-                unique_json=rule.to_json() if rule else None,
+        return JobTemplate(
+            name=definition.name,
+            queue=options.queue or definition.queue,
+            priority=definition.priority if options.priority is None else options.priority,
+            run_in_s=options.run_in_s,
+            run_at=options.run_at,
+            deadline_in_s=(
+                definition.deadline_s if options.deadline_s is None else options.deadline_s
             ),
+            max_attempts=options.max_attempts or definition.max_attempts,
+            max_crashes=definition.max_crashes,
+            tags=definition.tags if options.tags is None else options.tags,
+            meta_json=options.meta_json,
+            code_version=definition.code_version,
+            unique_json=self._unique.to_json() if self._unique else None,
         )
+
+    @property
+    def _unique(self) -> Unique | Literal[False] | None:
+        given = self._options.unique
+        return self.definition.unique if given is None else given
+
+    @cached_property
+    def _by_arguments(self) -> bool:
+        """Whether the jobs are compared by their arguments."""
+        return isinstance(self._unique, Unique) and self._unique.key is None
 
     def options(
         self,
@@ -206,12 +230,17 @@ def check_time(value: object, *, field: str) -> datetime:
     """Returns an aware datetime that PostgreSQL and Python both can hold, or raises."""
     if not isinstance(value, datetime):
         raise InvalidOption(f"{field}={shown(value)} is not a datetime", "Or use run_in.")
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidOption(
-            f"{field}={value!r} has no time zone", "Write datetime(..., tzinfo=UTC)."
-        )
+    try:
+        if value.utcoffset() is None:
+            raise InvalidOption(
+                f"{field}={shown(value)} has no time zone", "Write datetime(..., tzinfo=UTC)."
+            )
+        # In UTC: an offset may have a fraction of a second, which PostgreSQL does not read.
+        value = value.astimezone(UTC)
+    except (OverflowError, ValueError) as error:
+        raise InvalidOption(f"{field}={shown(value)} is out of range: {error}", _YEARS) from None
     if not 1970 <= value.year <= 9000:
-        raise InvalidOption(f"{field}={value!r} is out of range", "Years 1970 to 9000.")
+        raise InvalidOption(f"{field}={shown(value)} is out of range", _YEARS)
     return value
 
 
@@ -229,11 +258,24 @@ def _meta(meta: object) -> str:
     if not isinstance(meta, Mapping) or not all(isinstance(key, str) for key in meta):
         raise InvalidOption(f"meta={shown(meta)} is not a mapping", "Keys are strings.")
     try:
-        text = to_json(dict(meta), inf_nan_mode="strings").decode()
-    except (PydanticSerializationError, ValueError) as error:
-        raise Unserialisable(f"meta cannot be stored: {error}", "Use plain JSON values.") from None
-    if "\\u0000" in text:
-        raise Unserialisable("meta contains a NUL character", "PostgreSQL cannot store it.")
-    if len(text) > _MAX_META_BYTES:
-        raise InvalidOption(f"meta has {len(text)} bytes", f"At most {_MAX_META_BYTES}.")
-    return text
+        plain = _meta_adapter().validate_python(dict(meta), strict=True)
+        data = to_json(plain, inf_nan_mode="constants")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = shown(".".join(map(str, first["loc"])), limit=120)
+        raise Unserialisable(
+            f"meta cannot be stored: {where}: {first['msg']} (got {shown(first['input'])})", _PLAIN
+        ) from None
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise Unserialisable(f"meta cannot be stored: {error_line(error)}", _PLAIN) from None
+    if odd_floats(plain):
+        raise Unserialisable("meta contains NaN or an infinity", "JSON has no form for them.")
+    if len(data) > _MAX_META_BYTES:
+        raise too_large(data, field="meta", cap=_MAX_META_BYTES)
+    check_json(data, field="meta")
+    return data.decode()
+
+
+@cache
+def _meta_adapter() -> TypeAdapter[dict[str, JsonValue]]:
+    return TypeAdapter(dict[str, JsonValue])

@@ -5,18 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
 
 from holdfast.app.client import Client
+from holdfast.app.diagnoses import Finding
+from holdfast.app.doctor import examine
 from holdfast.app.filters import check_keep, check_shown, check_slots, check_worker
 from holdfast.model.durations import Duration
+from holdfast.model.ids import check_ids
 from holdfast.model.job import WorkerInfo
 from holdfast.model.names import check_name, unknown
 from holdfast.model.queues import QueueInfo
+from holdfast.model.text import storable
 from holdfast.storage import jobs, queues, workers
-from holdfast.storage.queues import RetentionRule
+from holdfast.storage.query import Query
+from holdfast.storage.queues import Pruned, RetentionRule
 
-_PRUNED_AT_ONCE = 5_000
+BulkAction = Literal["retry", "cancel", "delete"]
+_PRUNED_AT_ONCE = 1_000
+_ACTED_ON_AT_ONCE = 1_000
 _FOUND_AT_ONCE = 10_000
 
 
@@ -97,22 +105,31 @@ class Operating:
         """Lists the live worker processes, blocking."""
         return self.client.find_sync(workers.live_workers())
 
+    def doctor_sync(self) -> list[Finding]:
+        """Examines the database and reports what is wrong or will be; changes nothing. Blocking.
+
+        Checks the connection, versions, the pooler, LISTEN, clocks, old transactions, dead rows,
+        the archive, jobs that nobody can run, jobs that wait for a person. A check that fails is a
+        finding of its own; only a missing DSN raises.
+        """
+        return examine(self.client.dsn, self.client.settings.schema)
+
     # --- Many jobs ------------------------------------------------------------------------------
 
-    def job_ids_sync(
+    def matching_sync(
         self,
         *,
         state: str | None = None,
         queue: str | None = None,
         name: str | None = None,
         tag: str | None = None,
-    ) -> list[int]:
-        """Finds the ids of all jobs that match, the oldest first; for bulk actions. Blocking.
+    ) -> dict[int, str]:
+        """Finds all jobs that match, the oldest first: id → state as shown; for `bulk_sync`.
 
-        `state` as shown: also scheduled, retryable, waiting.
+        `state` as shown: also scheduled, retryable, waiting. Blocking.
         """
         check_shown(state)
-        found: list[int] = []
+        found: dict[int, str] = {}
         while True:
             page = self.client.find_sync(
                 jobs.find_ids(
@@ -120,13 +137,26 @@ class Operating:
                     name=name,
                     tag=tag,
                     shown=state,
-                    after_id=found[-1] if found else 0,
+                    after_id=max(found, default=0),
                     most=_FOUND_AT_ONCE,
                 )
             )
-            found += page
+            found |= page
             if len(page) < _FOUND_AT_ONCE:
                 return found
+
+    def bulk_sync(
+        self, action: BulkAction, job_ids: Iterable[int], *, reason: str | None = None
+    ) -> Iterator[dict[int, str]]:
+        """Retries, cancels or deletes any number of jobs, a thousand in each transaction. Blocking.
+
+        Yields after each transaction the jobs' states, or `deleted`. A job that is gone meanwhile
+        is left out. `reason` is kept with cancelled jobs.
+        """
+        build = _check_bulk(action, reason)
+        ids = list(job_ids)
+        for start in range(0, len(ids), _ACTED_ON_AT_ONCE):
+            yield self.client.persist_sync(build(ids[start : start + _ACTED_ON_AT_ONCE]))
 
     async def delete(self, *job_ids: int) -> dict[int, str]:
         """Deletes jobs with their steps, history and results; a running one is left alone.
@@ -134,11 +164,11 @@ class Operating:
         Returns `deleted` or `executing` for each job found; what was not found is left out. One
         transaction. To stop a job that runs, cancel it.
         """
-        return await self.client.find(jobs.delete(job_ids))
+        return await self.client.find(jobs.delete(check_ids(job_ids, field="job_ids")))
 
     def delete_sync(self, *job_ids: int) -> dict[int, str]:
         """Deletes jobs, blocking; see `delete`."""
-        return self.client.find_sync(jobs.delete(job_ids))
+        return self.client.find_sync(jobs.delete(check_ids(job_ids, field="job_ids")))
 
     # --- Retention ------------------------------------------------------------------------------
 
@@ -162,16 +192,30 @@ class Operating:
         chosen_queue, chosen_state, _ = check_keep(None, queue, state)
         return self.client.find_sync(queues.keep_as_others(chosen_queue, chosen_state))
 
-    def prune_sync(self) -> Iterator[tuple[str | None, int]]:
+    def prune_sync(self) -> Iterator[Pruned]:
         """Removes finished jobs that are past their rule, now; what workers do anyway. Blocking.
 
-        Yields after each transaction how many jobs went, with the archive's partition if a whole
-        one was dropped. Safe beside workers and other calls.
+        And unique keys whose period is over. Yields after each transaction what went. Safe beside
+        workers and other calls.
         """
         while (dropped := self.client.find_sync(queues.drop_partition())) is not None:
             yield dropped
-        while (count := self.client.find_sync(queues.prune(_PRUNED_AT_ONCE))) > 0:
-            yield None, count
+        while (gone := self.client.find_sync(queues.prune(_PRUNED_AT_ONCE))) is not None:
+            yield gone
+
+
+def _check_bulk(
+    action: str, reason: str | None
+) -> Callable[[Sequence[int]], Query[dict[int, str]]]:
+    kept = None if reason is None else storable(reason, limit=1000)
+    known: dict[str, Callable[[Sequence[int]], Query[dict[int, str]]]] = {
+        "retry": jobs.retry,
+        "cancel": lambda ids: jobs.cancel(ids, kept),
+        "delete": jobs.delete,
+    }
+    if action not in known:
+        raise unknown("action", action, known)
+    return known[action]
 
 
 def _check_known(queue: str, known: Sequence[QueueInfo]) -> None:

@@ -14,6 +14,7 @@ def serve(
     *,
     processes: int = 1,
     queues: str | None = None,
+    name: str | None = None,
     dsn: str | None = None,
     schema: str | None = None,
     log_level: str = "INFO",
@@ -24,7 +25,13 @@ def serve(
     back now. Third: the processes are killed.
     """
     configure(log_level)
-    options = {"queues": queues, "dsn": dsn, "schema": schema, "log_level": log_level}
+    options = {
+        "queues": queues,
+        "name": name,
+        "dsn": dsn,
+        "schema": schema,
+        "log_level": log_level,
+    }
     given = json.dumps({key: value for key, value in options.items() if value is not None})
     # -P: a user's queue.py must not stand in for the standard library's before we are loaded.
     command = [sys.executable, "-P", "-m", "holdfast.app.child", target, given]

@@ -1,4 +1,4 @@
-"""`holdfast db`: the schema's installation."""
+"""`holdfast db`: the schema's installation, and what is removed from it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ _ENTRIES = {
     "migrate": Entry("holdfast.cli.db:migrate", "Bring the schema up to date; safe to repeat."),
     "version": Entry("holdfast.cli.db:version", "Say which version is installed and needed."),
     "sql": Entry("holdfast.cli.db:sql", "Print the migrations as one SQL script."),
+    "retention": Entry("holdfast.cli.retention:retention", "How long finished jobs are kept."),
+    "prune": Entry("holdfast.cli.retention:prune", "Remove finished jobs past their age now."),
 }
 
 
 @click.group(cls=LazyGroup, entries=_ENTRIES, context_settings=HELP_OPTIONS, no_args_is_help=True)
 def db() -> None:
-    """Install the schema and bring it up to date."""
+    """Install the schema, bring it up to date, and prune it."""
 
 
 @click.command()

@@ -1,16 +1,14 @@
-"""`holdfast jobs`: ask about jobs, run them again, cancel them."""
+"""`holdfast jobs`: the table of its commands; `list` and `explain`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 from rich.text import Text
 
-from holdfast import Explanation, Job, JobNotFound
+from holdfast import Explanation, Job
 from holdfast.cli import machine
-from holdfast.cli.failures import OK, exit_code_of, report
 from holdfast.cli.groups import HELP_OPTIONS, Entry, LazyGroup
 from holdfast.cli.options import (
     JOB_ID,
@@ -18,11 +16,10 @@ from holdfast.cli.options import (
     database_options,
     json_option,
     name,
+    shown_state,
 )
-from holdfast.cli.terminal import STATE_STYLES, bar, console, state_text, table, text
-from holdfast.errors import InvalidOption
+from holdfast.cli.terminal import bar, console, state_text, table, text
 from holdfast.model.durations import describe
-from holdfast.model.names import nearest
 
 _WIDE = 100
 
@@ -30,28 +27,26 @@ _ENTRIES = {
     "list": Entry("holdfast.cli.jobs:list_command", "List jobs, newest first."),
     "show": Entry("holdfast.cli.show:show", "Show one job: what happened, in order of time."),
     "explain": Entry("holdfast.cli.jobs:explain", "Say why a job is not running, until when."),
-    "retry": Entry("holdfast.cli.jobs:retry", "Run jobs again now; finished steps are kept."),
-    "cancel": Entry("holdfast.cli.jobs:cancel", "Cancel jobs; running ones are interrupted."),
+    "tail": Entry(
+        "holdfast.cli.tail:tail", "Follow what happens to jobs, one line for each change."
+    ),
+    "retry": Entry("holdfast.cli.bulk:retry", "Run jobs again now; finished steps are kept."),
+    "cancel": Entry("holdfast.cli.bulk:cancel", "Cancel jobs; running ones are interrupted."),
+    "delete": Entry("holdfast.cli.bulk:delete", "Delete jobs with all that is known of them."),
 }
-
-
-def _state(value: str) -> str:
-    """Returns a state as it is shown if there is one of that name."""
-    if value not in STATE_STYLES:
-        near = nearest(value, STATE_STYLES)
-        hint = f"Did you mean {near!r}?" if near else f"One of: {', '.join(STATE_STYLES)}."
-        raise InvalidOption(f"there is no state {value!r}", hint)
-    return value
 
 
 @click.group(cls=LazyGroup, entries=_ENTRIES, context_settings=HELP_OPTIONS, no_args_is_help=True)
 def jobs() -> None:
-    """List, show, explain, retry and cancel jobs."""
+    """List, show, explain, tail, retry, cancel and delete jobs."""
 
 
 @click.command("list")
 @click.option(
-    "--state", type=_state, metavar="STATE", help="As shown: scheduled, retryable, waiting … too."
+    "--state",
+    type=shown_state,
+    metavar="STATE",
+    help="As shown: scheduled, retryable, waiting … too.",
 )
 @click.option("--queue", type=name("--queue"), metavar="NAME", help="Only of this queue.")
 @click.option("--name", type=name("--name"), metavar="NAME", help="Only of this job function.")
@@ -132,63 +127,3 @@ def write_explanation(found: Explanation) -> None:
         screen.print(text(f"until: {found.until.isoformat(timespec='seconds')}"))
     if found.advice:
         screen.print(text(f"advice: {found.advice}"))
-
-
-@click.command()
-@click.argument("job_ids", type=JOB_ID, metavar="ID...", nargs=-1, required=True)
-@database_options
-@json_option
-def retry(job_ids: tuple[int, ...], dsn: str | None, schema: str | None, *, as_json: bool) -> int:
-    """Run jobs again now: failed, cancelled, completed, waiting, or stopped for a person.
-
-    Finished steps are kept. A running job is left alone.
-    """
-    with connected(dsn, schema) as app:
-        return _each(job_ids, app.retry_sync, "left alone: it is running", as_json=as_json)
-
-
-@click.command()
-@click.argument("job_ids", type=JOB_ID, metavar="ID...", nargs=-1, required=True)
-@click.option("--reason", metavar="TEXT", help="Kept with the job.")
-@database_options
-@json_option
-def cancel(
-    job_ids: tuple[int, ...],
-    reason: str | None,
-    dsn: str | None,
-    schema: str | None,
-    *,
-    as_json: bool,
-) -> int:
-    """Cancel jobs; a running one is interrupted, and cancelled when its code has stopped."""
-    with connected(dsn, schema) as app:
-
-        def cancel_one(job_id: int) -> dict[int, str]:
-            return app.cancel_sync(job_id, reason=reason)
-
-        return _each(job_ids, cancel_one, "its code is being stopped", as_json=as_json)
-
-
-def _each(
-    job_ids: Sequence[int],
-    act: Callable[[int], dict[int, str]],
-    running: str,
-    *,
-    as_json: bool,
-) -> int:
-    """Acts on one job after the other, so that a missing one does not hide what happened."""
-    code: int = OK
-    screen = console()
-    for job_id in dict.fromkeys(job_ids):
-        try:
-            state = act(job_id)[job_id]
-        except JobNotFound as error:
-            report(error)
-            code = exit_code_of(error) or code
-            continue
-        if as_json:
-            machine.write({"id": job_id, "state": state})
-            continue
-        note = f" ({running})" if state == "executing" else ""
-        screen.print(text(f"{job_id} ").append_text(state_text(state)).append_text(text(note)))
-    return code

@@ -7,11 +7,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic_core import from_json
 
-from holdfast import Execution, Explanation, Job, Step
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 _STORED_AS_JSON = ("args", "meta")
 # Says how the row was read, not what the job is.
@@ -44,14 +47,26 @@ def dump(document: object, *, indent: int | None = None, ascii_only: bool = True
     )
 
 
-def record(value: Job | Execution | Step | Explanation) -> dict[str, Any]:
+def record(value: DataclassInstance) -> dict[str, Any]:
     """Returns a value's fields by name; what is stored as JSON text becomes JSON."""
     fields = dataclasses.fields(value)
     found = {f.name: getattr(value, f.name) for f in fields if f.name not in _LEFT_OUT}
     for name in _STORED_AS_JSON:
         if isinstance(found.get(name), str):
-            found[name] = json.loads(found[name])
+            found[name] = stored(found[name])
     return found
+
+
+def stored(text: str) -> object:
+    """Returns the value of a stored JSON text; the text itself when it is beyond our parser.
+
+    >>> stored('{"a": 1}'), stored("[" * 500 + "]" * 500)[:3]
+    ({'a': 1}, '[[[')
+    """
+    try:
+        return from_json(text)
+    except ValueError:
+        return text
 
 
 def _default(value: object) -> str:

@@ -15,15 +15,20 @@ _ENTRIES = {
     "worker": Entry("holdfast.cli.worker:worker", "Run jobs until told to stop."),
     "enqueue": Entry("holdfast.cli.enqueue:enqueue", "Store one job and print its id."),
     "run": Entry("holdfast.cli.run:run", "Store one job, follow it, print its result."),
-    "jobs": Entry("holdfast.cli.jobs:jobs", "List, show, explain, retry and cancel jobs."),
-    "db": Entry("holdfast.cli.db:db", "Install the schema and bring it up to date."),
+    "jobs": Entry("holdfast.cli.jobs:jobs", "List, show, tail, retry, cancel and delete jobs."),
+    "queues": Entry("holdfast.cli.queues:queues", "List, pause, resume and scale queues."),
+    "workers": Entry("holdfast.cli.workers:workers", "List the worker processes."),
+    "top": Entry("holdfast.cli.top:top", "Watch queues, workers and running jobs, live."),
+    "doctor": Entry("holdfast.cli.doctor:doctor", "Examine the database; say what to do."),
+    "db": Entry("holdfast.cli.db:db", "Install, update and prune the schema."),
 }
 
 _EPILOG = """\
 \b
 Exit codes:
   0  ok
-  1  the job failed, was cancelled or stopped, or has not ended in time
+  1  the job failed, was cancelled or stopped, or has not ended in time;
+     for doctor: something is an error
   2  wrong use: an option, argument, job, or module
   3  the database cannot be used
   4  the schema is missing or has the wrong version

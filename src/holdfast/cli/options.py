@@ -12,9 +12,10 @@ import click
 
 from holdfast import Holdfast
 from holdfast.app.locate import locate
+from holdfast.cli.terminal import STATE_STYLES
 from holdfast.errors import InvalidOption
 from holdfast.model.durations import seconds
-from holdfast.model.names import check_name
+from holdfast.model.names import check_name, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,6 +64,15 @@ def moment(field: str) -> Callable[[str], datetime]:
 def name(field: str) -> Callable[[str], str]:
     """Returns the reader of the name of a queue, a job or a tag."""
     return lambda value: check_name(value, field=field)
+
+
+def shown_state(value: str) -> str:
+    """Returns a state as it is shown if there is one of that name."""
+    if value not in STATE_STYLES:
+        near = nearest(value, STATE_STYLES)
+        hint = f"Did you mean {near!r}?" if near else f"One of: {', '.join(STATE_STYLES)}."
+        raise InvalidOption(f"there is no state {value!r}", hint)
+    return value
 
 
 @contextmanager

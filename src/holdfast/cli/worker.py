@@ -13,7 +13,7 @@ from holdfast import Holdfast
 from holdfast.app.serve import serve
 from holdfast.app.settings import read_queues
 from holdfast.cli import machine
-from holdfast.cli.options import database_options, json_option, target_argument
+from holdfast.cli.options import database_options, json_option, name, target_argument
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -36,6 +36,12 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
     help="Worker processes.",
 )
 @click.option(
+    "--name",
+    type=name("--name"),
+    metavar="NAME",
+    help="What `queues pause --worker` and `scale --worker` call it [default: a random one].",
+)
+@click.option(
     "--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="INFO",
     show_default=True,
 )  # fmt: skip
@@ -46,6 +52,7 @@ def worker(
     target: str,
     queues: str | None,
     processes: int,
+    name: str | None,
     dsn: str | None,
     schema: str | None,
     *,
@@ -65,7 +72,13 @@ def worker(
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     out = _set_stdout_aside() if as_json else None
     code = serve(
-        target, processes=processes, queues=queues, dsn=dsn, schema=schema, log_level=log_level
+        target,
+        processes=processes,
+        queues=queues,
+        name=name,
+        dsn=dsn,
+        schema=schema,
+        log_level=log_level,
     )
     if out is not None:
         os.write(out, f"{machine.dump({'target': target, 'exit_code': code})}\n".encode())

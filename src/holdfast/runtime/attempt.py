@@ -30,6 +30,8 @@ Path = tuple[asyncio.Task[Any], ...]
 BRANCH: contextvars.ContextVar[Path] = contextvars.ContextVar("holdfast_branch", default=())
 """The tasks of `ctx.map` and `ctx.gather` the current code runs in, outermost first."""
 
+_NO_KEYS: frozenset[str] = frozenset()
+
 PARK_AFTER_S = 5.0
 """Waits longer than this give the slot to another job."""
 
@@ -68,8 +70,9 @@ class Attempt:
 
     __slots__ = (
         "__weakref__", "_branches", "_busy", "_changed", "_errors", "_journal", "_loop",
-        "_shutting_down", "_sleepers", "definition", "failed_keys", "job", "progress_floor",
-        "recorder", "schema", "source", "stop", "suspended", "suspended_until", "task", "threads",
+        "_shutting_down", "_sleepers", "_threads", "definition", "failed_keys", "job",
+        "progress_floor", "recorder", "schema", "source", "stop", "suspended", "suspended_until",
+        "task",
     )  # fmt: skip
 
     def __init__(
@@ -80,9 +83,10 @@ class Attempt:
         source: TransactionSource,
         shutting_down: Callable[[], bool],
         schema: str,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.schema = schema
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self.job = job
         self.definition = definition
         self.recorder = recorder
@@ -90,7 +94,7 @@ class Attempt:
         # A recorded journal is read at once: one that cannot be read is no fault of the job's code.
         self._journal = Journal(decode_journal(job.journal)) if job.journal else None
         self.task: asyncio.Task[Any] | None = None
-        self.threads: set[Thread] = set()
+        self._threads: set[Thread] | None = None
         self.stop: Stop | None = None
         self.suspended_until: str | None = None
         self.suspended = False
@@ -98,9 +102,11 @@ class Attempt:
         self._busy = 0
         self._branches = 1
         self._changed: asyncio.Event | None = None
-        self._sleepers: dict[object, tuple[float, str | None]] = {}
-        self._errors: list[tuple[StepWrite, asyncio.Task[Any] | None, Path]] = []
-        self.failed_keys: set[str] = set() if self._journal is None else self._journal.failed_keys()
+        self._sleepers: dict[object, tuple[float, str | None]] | None = None
+        self._errors: tuple[tuple[StepWrite, asyncio.Task[Any] | None, Path], ...] = ()
+        self.failed_keys: frozenset[str] = _NO_KEYS
+        if self._journal is not None:
+            self.failed_keys = frozenset(self._journal.failed_keys())
         self.progress_floor = job.progress or 0.0
 
     @property
@@ -109,6 +115,13 @@ class Attempt:
         if self._journal is None:
             self._journal = Journal({})
         return self._journal
+
+    @property
+    def threads(self) -> set[Thread]:
+        """The threads that run code of this job now."""
+        if self._threads is None:
+            self._threads = set()
+        return self._threads
 
     @property
     def code_version(self) -> str:
@@ -133,6 +146,10 @@ class Attempt:
                 "the job's context was used in another event loop than the job's",
                 "Do not call asyncio.run() around steps: make the job function async.",
             )
+        self.check_stop()
+
+    def check_stop(self) -> None:
+        """Raises when the job's code must not go on; for callers in the worker's own loop."""
         if self.suspended:
             raise Suspended("the job is parked; its code must let Suspended pass")
         if self.stop is Stop.LEASE_LOST:
@@ -146,12 +163,12 @@ class Attempt:
             self.stop = why
         if self.task is not None:
             self.task.cancel()
-        for thread in list(self.threads):
+        for thread in list(self._threads or ()):
             thread.interrupt()
 
     def abandon(self) -> None:
         """Waits for code that does not stop no longer; this process is about to end."""
-        for thread in list(self.threads):
+        for thread in list(self._threads or ()):
             thread.abandon()
 
     # --- Waiting and parking ---------------------------------------------------------------
@@ -188,6 +205,8 @@ class Attempt:
             return
         until = time.monotonic() + seconds
         token = object()
+        if self._sleepers is None:
+            self._sleepers = {}
         self._sleepers[token] = (until, wake_at)
         try:
             while (left := until - time.monotonic()) > 0:
@@ -219,7 +238,7 @@ class Attempt:
 
     def observe(self, write: StepWrite) -> None:
         """Keeps a step's error; it is recorded with the next write of whoever caught it."""
-        self._errors.append((write, asyncio.current_task(), BRANCH.get()))
+        self._errors += ((write, asyncio.current_task(), BRANCH.get()),)
 
     def acted_upon(self) -> list[StepWrite]:
         """Takes the errors that the code making the next write has already caught.
@@ -228,7 +247,7 @@ class Attempt:
         waited for that task goes on after it has ended. A sibling's write proves nothing.
         """
         taken = [entry for entry in self._errors if self._is_past(*entry[1:])]
-        self._errors = [entry for entry in self._errors if entry not in taken]
+        self._errors = tuple(entry for entry in self._errors if entry not in taken)
         self.failed_keys |= {entry[0].key for entry in taken}
         return [entry[0] for entry in taken]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from holdfast.errors import (
     Discard,
     DurabilityError,
     Interruption,
-    InvalidOption,
     JobTimeout,
     LeaseLost,
     Snooze,
@@ -30,7 +30,7 @@ from holdfast.model.backoff import default_delay, retry_after
 from holdfast.model.codec import SPILL_BYTES, Encoded, check_size, encode
 from holdfast.model.durations import seconds
 from holdfast.model.outcome import Ending, Facts, Verdict, decide
-from holdfast.model.text import error_stack, error_text, error_type, fingerprint, storable
+from holdfast.model.text import error_stack, error_text, error_type, fingerprint, shown, storable
 from holdfast.model.writes import Completion, Forget, Settlement
 from holdfast.runtime.attempt import CURRENT, Attempt, Stop
 from holdfast.runtime.blocking import Bridge
@@ -81,7 +81,9 @@ def ended_by(attempt: Attempt, task: asyncio.Task[Ended | None]) -> Ended | None
     return None if attempt.stop is Stop.LEASE_LOST else ended
 
 
-def _start_timers(attempt: Attempt) -> list[asyncio.TimerHandle]:
+def _start_timers(attempt: Attempt) -> Sequence[asyncio.TimerHandle]:
+    if attempt.definition.timeout_s is None and attempt.job.deadline_in_s is None:
+        return ()
     limits = [
         (attempt.definition.timeout_s, Stop.TIMEOUT),
         (attempt.job.deadline_in_s, Stop.DEADLINE),
@@ -113,7 +115,7 @@ async def _run(attempt: Attempt) -> Any:
         attempt.stop = Stop.CANCEL
     elif attempt.job.deadline_in_s is not None and attempt.job.deadline_in_s <= 0:
         attempt.stop = Stop.DEADLINE
-    attempt.check()
+    attempt.check_stop()
     definition = attempt.definition
     args, kwargs = definition.decode(attempt.job.args)
     if definition.is_async:
@@ -176,9 +178,9 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
         case Snooze():
             return _snoozed(attempt, error)
         case Cancel():
-            return Ended(Ending.CANCELLED, reason=storable(error.reason) or "by the job itself")
+            return Ended(Ending.CANCELLED, reason=_reason(error) or "by the job itself")
         case Discard():
-            return Ended(Ending.DISCARDED, error=error, reason=storable(error.reason))
+            return Ended(Ending.DISCARDED, error=error, reason=_reason(error))
         case DurabilityError() | Unserialisable() | TooLarge():
             return _stopped(error)
     error = _describable(error)
@@ -191,10 +193,22 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
 
 def _snoozed(attempt: Attempt, asked: Snooze) -> Ended:
     try:
-        delay = seconds(max(0.0, asked.seconds), field="Snooze.seconds")
-    except InvalidOption as error:
+        # NaN is handed on to be refused: compared, it would become no wait at all.
+        delay = seconds(0.0 if asked.seconds < 0 else asked.seconds, field="Snooze.seconds")
+    except Exception as error:  # a subclass may have set anything, or nothing
         return _failed(attempt, Ending.FAILED, error)
-    return Ended(Ending.SNOOZED, delay_s=delay, reason=storable(asked.reason) or None)
+    return Ended(Ending.SNOOZED, delay_s=delay, reason=_reason(asked) or None)
+
+
+def _reason(error: Cancel | Discard | Snooze) -> str:
+    """Returns the reason given, storable, whatever was given as such."""
+    try:
+        given: object = error.reason
+    except Exception:
+        return ""
+    if given is None:
+        return ""
+    return storable(given) if isinstance(given, str) else shown(given, limit=1_000)
 
 
 def _describable(error: BaseException) -> BaseException:
@@ -208,8 +222,8 @@ def _describable(error: BaseException) -> BaseException:
 
 def _is_stop(error: BaseException) -> bool:
     """Whether an error is our interruption, or was raised by code that was handling it."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_stop(member) for member in error.exceptions)
+    if isinstance(error, BaseExceptionGroup) and all(map(_is_stop, error.exceptions)):
+        return True
     behind: BaseException | None = error
     for _ in range(_SEARCHED_CAUSES):
         if behind is None or isinstance(behind, (asyncio.CancelledError, Interruption)):
@@ -241,7 +255,9 @@ def _stopped(error: DurabilityError | Unserialisable | TooLarge) -> Ended:
 
 def _failed(attempt: Attempt, ending: Ending, error: BaseException) -> Ended:
     failure = attempt.job.failures + 1
-    delay = retry_after(error, wall_clock=lambda: datetime.now(UTC))
+    delay = None
+    with suppress(BaseException):  # an attribute of the user's error must not lose the user's job
+        delay = retry_after(error, wall_clock=lambda: datetime.now(UTC))
     if delay is None:
         delay = _backoff(attempt, failure, error)
     return Ended(ending, error=error, delay_s=delay)
@@ -267,9 +283,13 @@ def report(
     *,
     complete: Callable[[Completion], None],
     settle: Callable[[Settlement], None],
-) -> Verdict:
+) -> None:
     """Decides on an ended attempt and hands the write to the committer."""
     job = attempt.job
+    if ended.ending is Ending.COMPLETED and job.epoch == 1:
+        # The one verdict that needs no facts; its statement says it by itself.
+        complete(Completion(job.id, job.epoch, *_stored(ended.result)))
+        return
     facts = Facts(
         failures=job.failures,
         max_attempts=job.max_attempts,
@@ -278,18 +298,12 @@ def report(
         delay_s=ended.delay_s,
         reason=ended.reason,
     )
-    verdict = decide(ended.ending, facts)
-    if ended.ending is Ending.COMPLETED and job.epoch == 1:
-        data, codec, spill = _stored(ended.result)
-        complete(Completion(job.id, job.epoch, data, codec, spill))
-    else:
-        settle(settlement(job.id, job.epoch, ended, verdict))
-    return verdict
+    settle(settlement(job.id, job.epoch, ended, decide(ended.ending, facts)))
 
 
 def settlement(job_id: int, epoch: int, ended: Ended, verdict: Verdict) -> Settlement:
     """Returns the write for any ending but a plain first-time success."""
-    error = ended.error
+    error = _evidence(ended.error)
     data, codec, spill = _stored(ended.result)
     return Settlement(
         job_id=job_id,
@@ -305,15 +319,35 @@ def settlement(job_id: int, epoch: int, ended: Ended, verdict: Verdict) -> Settl
         reason=ended.reason,
         wait_reason=verdict.wait_reason,
         wait_detail=verdict.wait_detail,
-        error_type=None if error is None else error_type(error),
-        error_message=None if error is None else storable(error_text(error)),
-        error_stack=None if error is None else error_stack(error),
-        error_fingerprint=None if error is None else fingerprint(error),
+        error_type=error.type,
+        error_message=error.message,
+        error_stack=error.stack,
+        error_fingerprint=error.fingerprint,
         result=data,
         codec=codec,
         spill=spill,
         bump=verdict.bump,
     )
+
+
+class _Evidence(NamedTuple):
+    """What the history keeps of an error."""
+
+    type: str | None = None
+    message: str | None = None
+    stack: str | None = None
+    fingerprint: str | None = None
+
+
+def _evidence(error: BaseException | None) -> _Evidence:
+    if error is None:
+        return _Evidence()
+    kind = error_type(error)
+    try:
+        message = storable(error_text(error))
+        return _Evidence(kind, message, error_stack(error), fingerprint(error))
+    except BaseException as fault:  # it, or one in its chain, ends whoever looks at it
+        return _Evidence(kind, f"{kind}, to look at which raised {error_type(fault)}")
 
 
 def _stored(result: Encoded | None) -> tuple[bytes | None, int | None, bool]:

@@ -141,6 +141,7 @@ class Supervisor:
                     job_names=hello["job_names"],
                     lease_s=LEASE_S,
                     name=name,
+                    closed=hello["closed"],
                 )
             )
         except DatabaseError as error:

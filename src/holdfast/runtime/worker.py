@@ -76,6 +76,7 @@ class Worker:
         self._committer = Committer(self._exchange, self, worker_id=worker_id, schema=plan.schema)
         self._lanes = Lanes(plan.served(name))
         self._settings_due = True
+        self._told_to_ask = True
         self._tell_served = False
         self._attempts: dict[int, Attempt] = {}
         self._tasks: set[asyncio.Task[Ended | None]] = set()
@@ -87,11 +88,13 @@ class Worker:
         self._lost = False
         self._due: asyncio.TimerHandle | None = None
         self._last_claim = 0.0
+        self._loop: asyncio.AbstractEventLoop
 
     # --- Life --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Claims and runs jobs until `stop`; then lets them finish for the grace time."""
+        self._loop = asyncio.get_running_loop()
         listener = Listener(
             self._plan.dsn,
             self._plan.schema,
@@ -183,14 +186,14 @@ class Worker:
             self._look = self._look or "cancelled"
             self._committer.claim_soon()
         elif kind == CHANGED:
-            self._settings_due = True
+            self._settings_due = self._told_to_ask = True
             self._committer.claim_soon()
         elif self._lanes.serves(payload):
             self._want()
 
     def _look_again(self) -> None:
         self._look = "all"
-        self._settings_due = True
+        self._settings_due = self._told_to_ask = True
         self._want()
 
     def _want(self) -> None:
@@ -220,6 +223,8 @@ class Worker:
         """Returns the claim to send along, or None when nothing is due or no slot is free."""
         if not self._wanted or self._stopping.is_set():
             return None
+        if self._told_to_ask:
+            return None  # what is paused must be known first: the answer asks again
         demands = self._lanes.demands()
         if not demands:
             return None  # the first slot to be freed asks again
@@ -230,9 +235,8 @@ class Worker:
         """Returns what to ask and to say about the queues of this worker, if anything."""
         questions: list[Query[Any]] = []
         if self._tell_served:
-            self._tell_served = False
             questions.append(queues.serve(self.worker_id, self._lanes.served))
-        if self._settings_due and not self._stopping.is_set():
+        if (self._settings_due or self._told_to_ask) and not self._stopping.is_set():
             self._settings_due = False
             questions.append(queues.settings(self.name))
         return questions
@@ -240,7 +244,11 @@ class Worker:
     def settings(self, found: list[QueueSetting] | None) -> None:
         """Serves the queues that are in force now; None: an answer without settings."""
         if found is None:
+            self._tell_served = False
             return
+        if self._told_to_ask and not self._settings_due:  # else told again meanwhile
+            self._told_to_ask = False
+            self._want()
         served = self._plan.served(self.name, found)
         if served != self._lanes.served:
             log.info("worker.serves %s paused: %s", dict(served.slots), sorted(served.paused))
@@ -268,8 +276,7 @@ class Worker:
             self._due = None
         near = [wait for wait in waits if wait is not None and wait < 3600]
         if near:
-            loop = asyncio.get_running_loop()
-            self._due = loop.call_later(max(0.001, min(near) + 0.0005), self._want)
+            self._due = self._loop.call_later(max(0.001, min(near) + 0.0005), self._want)
 
     def wants_owned(self) -> Literal["cancelled", "all"] | None:
         """Returns once what to look up: the jobs to be cancelled, or all that are ours."""
@@ -310,12 +317,14 @@ class Worker:
                 self._source,
                 self._stopping.is_set,
                 self._plan.schema,
+                self._loop,
             )
         except Exception as error:  # an undecodable journal must not stop the worker
             self._undecodable(job, error)
             return
         self._attempts[job.id] = attempt
-        task = asyncio.create_task(execute(attempt), name=f"holdfast job {job.id}")
+        # Not by asyncio.create_task(), which asks for the process id each time.
+        task = self._loop.create_task(execute(attempt), name=f"holdfast job {job.id}")
         attempt.task = task
         self._tasks.add(task)
         # Not awaited in a coroutine of ours: what some errors do to those that await them, and a

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
 import psycopg_pool
@@ -19,10 +19,12 @@ import psycopg_pool
 from holdfast.storage.connect import complete_dsn, connect_async, connect_sync
 from holdfast.storage.failures import translated
 from holdfast.storage.migrate import expect_version, installed_version
+from holdfast.storage.pooler import Route, prepare_threshold, route_async, route_sync
 from holdfast.storage.query import Query, R, Row, run_async, run_sync
 
 _TIMEOUT_S = 10.0
 _TRUSTED_S = 1.0
+_TRIES = 4
 
 
 class _Rested:
@@ -48,6 +50,8 @@ class Database:
     def __init__(self, dsn: str, schema: str, *, max_size: int = 10) -> None:
         self.dsn = dsn
         self.schema = schema
+        self.route = Route.DIRECT
+        """What lies between us and the server; known once the pool is open."""
         self._max_size = max_size
         self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
         self._opening = asyncio.Lock()
@@ -65,10 +69,15 @@ class Database:
             # Probed by a plain connection: a pool would retry in the background for its whole
             # timeout and then say only that it timed out.
             async with await connect_async(self.dsn) as conn:
-                expect_version(await run_async(conn, installed_version(), self.schema), self.schema)
+                installed = await run_async(conn, installed_version(), self.schema)
+                expect_version(installed.version, self.schema)
+                self.route = await route_async(conn, self.dsn, installed.session_pid)
             pool = psycopg_pool.AsyncConnectionPool(
                 complete_dsn(self.dsn),
-                kwargs={"autocommit": True},
+                kwargs={
+                    "autocommit": True,
+                    "prepare_threshold": prepare_threshold(self.route),
+                },
                 min_size=0,
                 max_size=self._max_size,
                 timeout=_TIMEOUT_S,
@@ -109,6 +118,8 @@ class BlockingDatabase:
     def __init__(self, dsn: str, schema: str, *, max_size: int = 10) -> None:
         self.dsn = dsn
         self.schema = schema
+        self.route = Route.DIRECT
+        """What lies between us and the server; known once the pool is open."""
         self._max_size = max_size
         self._pool: psycopg_pool.ConnectionPool[psycopg.Connection[Row]] | None = None
         self._opening = threading.Lock()
@@ -124,10 +135,15 @@ class BlockingDatabase:
     def _opened(self) -> psycopg_pool.ConnectionPool[psycopg.Connection[Row]]:
         with translated(self.schema):
             with connect_sync(self.dsn) as conn:
-                expect_version(run_sync(conn, installed_version(), self.schema), self.schema)
+                installed = run_sync(conn, installed_version(), self.schema)
+                expect_version(installed.version, self.schema)
+                self.route = route_sync(conn, self.dsn, installed.session_pid)
             pool = psycopg_pool.ConnectionPool(
                 complete_dsn(self.dsn),
-                kwargs={"autocommit": True},
+                kwargs={
+                    "autocommit": True,
+                    "prepare_threshold": prepare_threshold(self.route),
+                },
                 min_size=0,
                 max_size=self._max_size,
                 timeout=_TIMEOUT_S,
@@ -151,6 +167,17 @@ class BlockingDatabase:
         """Runs one query in a transaction of its own."""
         with translated(self.schema), self.connection() as conn:
             return run_sync(conn, query, self.schema)
+
+    def run_for_sure(self, query: Query[R]) -> R:
+        """Runs one query again when a rival's locks made the server end it: a deadlock."""
+        for _ in range(_TRIES):
+            with (
+                translated(self.schema),
+                suppress(psycopg.errors.DeadlockDetected),
+                self.connection() as conn,
+            ):
+                return run_sync(conn, query, self.schema)
+        return self.run(query)
 
     def run_all(self, queries: Sequence[Query[R]]) -> list[R]:
         """Runs several queries, one after the other, on one connection."""

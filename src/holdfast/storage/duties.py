@@ -33,5 +33,5 @@ def do_duties(dsn: str, schema: str, *, days_ahead: int, stopping: Callable[[], 
 def _prune(conn: psycopg.Connection[Any], schema: str, stopping: Callable[[], bool]) -> None:
     while not stopping() and run_sync(conn, drop_partition(), schema) is not None:
         pass
-    while not stopping() and run_sync(conn, prune(_PRUNED_AT_ONCE), schema) > 0:
+    while not stopping() and run_sync(conn, prune(_PRUNED_AT_ONCE), schema) is not None:
         pass

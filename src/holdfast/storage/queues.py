@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic_core import to_json
 
@@ -25,6 +26,14 @@ class RetentionRule:
     queue: str
     state: str
     keep_s: float | None
+
+
+class Pruned(NamedTuple):
+    """What one transaction of pruning removed: a whole partition, or single jobs and keys."""
+
+    partition: str | None
+    jobs: int
+    keys: int = 0
 
 
 def settings(worker: str) -> Query[list[QueueSetting]]:
@@ -90,14 +99,22 @@ def keep_as_others(queue: str, state: str) -> Query[bool]:
     return Query("retention/unset", lambda rows: bool(rows[0][0]), {"queue": queue, "state": state})
 
 
-def prune(most: int) -> Query[int]:
-    """Removes up to `most` finished jobs past their rule; returns how many went."""
-    return Query("retention/prune", _number, {"most": most})
+def prune(most: int) -> Query[Pruned | None]:
+    """Removes up to `most` finished jobs past their rule, and keys; None: there were none."""
+    return Query("retention/prune", _pruned, {"most": most})
 
 
-def drop_partition() -> Query[tuple[str, int] | None]:
-    """Drops one partition of the archive that is past every rule; returns its name and jobs."""
-    return Query("retention/drop", lambda rows: (rows[0][0], rows[0][1]) if rows else None)
+def _pruned(rows: Sequence[Row]) -> Pruned | None:
+    found = Pruned(None, *rows[0])
+    return found if found.jobs or found.keys else None
+
+
+def drop_partition() -> Query[Pruned | None]:
+    """Drops one partition of the archive in which every job is past its rule; None: there is none.
+
+    Or there is one that somebody reads, or somebody else is dropping one.
+    """
+    return Query("retention/drop", lambda rows: Pruned(*rows[0]) if rows else None)
 
 
 def _number(rows: Sequence[Row]) -> int:

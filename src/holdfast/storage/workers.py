@@ -28,6 +28,7 @@ class Registration:
     job_names: Sequence[str]
     lease_s: float
     name: str = ""
+    closed: bool = False
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ def register(new: Registration, schema: str, *, locked: bool) -> Query[None]:
         "code_version": new.code_version,
         "lease_s": new.lease_s,
         "name": new.name,
+        "closed": new.closed,
         "queues": to_json(new.queues).decode(),
         "job_names": list(new.job_names),
     }

@@ -69,7 +69,7 @@ class Callers:
         return query.decode(fetch(query))
 
     def _note(self, schema: str, rows: Sequence[Row]) -> None:
-        expect_version(installed_version().decode(rows), schema)
+        expect_version(installed_version().decode(rows).version, schema)
         self._seen.add(schema)
 
 

@@ -16,7 +16,9 @@ SELECT
     (
         SELECT coalesce(sum((w.queues ->> %(queue)s::text)::integer), 0)
         FROM holdfast.worker AS w
-        WHERE w.queues ? %(queue)s::text AND w.expires_at > holdfast.clock()
+        WHERE w.queues ? %(queue)s::text
+          AND NOT %(queue)s::text = ANY (w.paused)
+          AND w.expires_at > holdfast.clock()
     ),
     (
         SELECT count(*)
@@ -43,6 +45,11 @@ SELECT
     ),
     (
         SELECT q.paused_at
+        FROM holdfast.queue AS q
+        WHERE q.name = %(queue)s::text AND q.worker = ''
+    ),
+    (
+        SELECT q.slots
         FROM holdfast.queue AS q
         WHERE q.name = %(queue)s::text AND q.worker = ''
     )

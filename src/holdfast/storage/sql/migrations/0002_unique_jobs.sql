@@ -211,13 +211,19 @@ DECLARE
 BEGIN
     open := ARRAY(
         SELECT (
-            r.name, r.queue, r.args, r.priority, r.run_in, r.run_at, r.deadline_in, r.max_attempts,
+            r.name, r.queue, p.args, r.priority, r.run_in, r.run_at, r.deadline_in, r.max_attempts,
             r.max_crashes, r.tags, r.meta, r.code_version, r."unique", p.place, nextval(sequence),
             CASE WHEN jsonb_typeof(r."unique") = 'object'
-                THEN holdfast.unique_key_of(r.name, r.args, r."unique") END
+                THEN holdfast.unique_key_of(r.name, p.args, r."unique") END
         )::holdfast.new_job
-        FROM jsonb_array_elements(batch) WITH ORDINALITY AS p (job, place)
-        CROSS JOIN LATERAL jsonb_populate_record(NULL::holdfast.new_job, p.job) AS r
+        FROM (
+            SELECT e.job, row_number() OVER (ORDER BY e.place, a.number) AS place, a.args
+            FROM jsonb_array_elements(batch) WITH ORDINALITY AS e (job, place)
+            CROSS JOIN LATERAL jsonb_array_elements(
+                coalesce(e.job -> 'many', jsonb_build_array(coalesce(e.job -> 'args', '{}')))
+            ) WITH ORDINALITY AS a (args, number)
+        ) AS p
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::holdfast.new_job, p.job - 'many') AS r
         ORDER BY p.place
     );
     WHILE open <> '{}' LOOP
@@ -273,7 +279,8 @@ DROP FUNCTION holdfast.enqueue(jsonb);
 
 -- Enqueues one job (an object) or many (an array) in one statement; answers come back in order.
 -- Keys: name (required), queue, args, priority, run_in (seconds), run_at, deadline_in (seconds),
--- max_attempts, max_crashes, tags, meta, code_version, unique. An unknown key is an error.
+-- max_attempts, max_crashes, tags, meta, code_version, unique, many. An unknown key is an error.
+-- `many` is a list of arguments instead of `args`: one job for each, otherwise alike.
 -- `unique` is an object: {"key": text} or {"args": [names]} or {} for all arguments; "period": seconds
 -- to keep the key at least; "replace": what a job that has not started takes over instead of being
 -- left as it is (args, run_at, priority). With `conflict` the id is that of the job that was there.
@@ -287,7 +294,7 @@ DECLARE
     batch jsonb := CASE jsonb_typeof(jobs) WHEN 'object' THEN jsonb_build_array(jobs) ELSE jobs END;
     known constant text[] := ARRAY[
         'name', 'queue', 'args', 'priority', 'run_in', 'run_at', 'deadline_in', 'max_attempts',
-        'max_crashes', 'tags', 'meta', 'code_version', 'unique'
+        'max_crashes', 'tags', 'meta', 'code_version', 'unique', 'many'
     ];
     odd text;
 BEGIN
@@ -315,7 +322,7 @@ BEGIN
         SELECT
             r.name,
             coalesce(r.queue, 'default'),
-            coalesce(r.args, '{}'),
+            a.args,
             coalesce(r.priority, 0),
             coalesce(r.run_at, holdfast.clock() + coalesce(r.run_in, 0) * interval '1 second'),
             holdfast.clock(),
@@ -330,13 +337,16 @@ BEGIN
             jsonb_to_recordset(batch) AS (
                 name text, queue text, args jsonb, priority smallint, run_in double precision,
                 run_at timestamptz, deadline_in double precision, max_attempts integer,
-                max_crashes integer, tags text[], meta jsonb, code_version text
+                max_crashes integer, tags text[], meta jsonb, code_version text, many jsonb
             )
         ) WITH ORDINALITY AS r (
             name, queue, args, priority, run_in, run_at, deadline_in, max_attempts,
-            max_crashes, tags, meta, code_version, position
+            max_crashes, tags, meta, code_version, many, position
         )
-        ORDER BY r.position
+        CROSS JOIN LATERAL jsonb_array_elements(
+            coalesce(r.many, jsonb_build_array(coalesce(r.args, '{}')))
+        ) WITH ORDINALITY AS a (args, number)
+        ORDER BY r.position, a.number
         RETURNING job.id, job.queue, job.run_at
     ),
     woken AS (

@@ -17,6 +17,8 @@ CREATE TABLE holdfast.queue (
 );
 
 -- `name` is the same for all processes of one `holdfast worker`; `queues` has the slots in force.
+-- `closed`: it was started with a list of queues, and takes another only when it is named.
 ALTER TABLE holdfast.worker
     ADD COLUMN name text NOT NULL DEFAULT '',
-    ADD COLUMN paused text[] NOT NULL DEFAULT '{}';
+    ADD COLUMN paused text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN closed boolean NOT NULL DEFAULT false;

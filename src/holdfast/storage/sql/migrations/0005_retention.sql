@@ -70,38 +70,27 @@ BEGIN
 END
 $$;
 
--- How long a finished job is kept; NULL for ever.
-CREATE FUNCTION holdfast.keep_for(queue text, state text) RETURNS interval
-LANGUAGE sql STABLE
-AS $$
-    SELECT r.keep
-    FROM holdfast.retention AS r
-    WHERE r.queue IN (keep_for.queue, '') AND r.state IN (keep_for.state, '')
-    ORDER BY r.queue <> '' DESC, r.state <> '' DESC
-    LIMIT 1
-$$;
-
--- Drops the oldest of the archive's partitions in which every job is past every rule, with all that
--- hangs on its jobs. Returns its name and how many jobs went, or nothing: call it until then, so that
--- no transaction is long. A partition that somebody reads is left to the next time: all finishes
--- would queue behind our wait for the lock.
+-- Drops the oldest of the archive's partitions whose day is over and in which every job is past its
+-- rule, with all that hangs on its jobs. Returns its name and how many jobs went, or nothing: call
+-- it until then, so that each has a transaction of its own. Leaves it to a rival who is at it, and to
+-- the next time when somebody reads the archive for long: every finish would queue behind our wait
+-- for the lock.
 CREATE FUNCTION holdfast.drop_partition() RETURNS TABLE (partition text, jobs bigint)
 LANGUAGE plpgsql
 SET lock_timeout = '500ms'
 AS $$
 DECLARE
-    longest interval;
+    shortest interval;
     part text;
     child text;
+    keeps boolean;
     gone bigint;
 BEGIN
-    -- A kind of job without a rule, or with one that says for ever, keeps every partition.
-    SELECT CASE WHEN bool_and(k.keep IS NOT NULL) THEN max(k.keep) END INTO longest
-    FROM (
-        SELECT holdfast.keep_for(q.queue, s.state) AS keep
-        FROM (SELECT '' AS queue UNION SELECT r.queue FROM holdfast.retention AS r) AS q
-        CROSS JOIN unnest(ARRAY['completed', 'discarded', 'cancelled']) AS s (state)
-    ) AS k;
+    PERFORM 1 FROM holdfast.duty AS y WHERE y.name = 'prune' FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT min(r.keep) INTO shortest FROM holdfast.retention AS r;
     FOR part IN
         SELECT c.relname
         FROM pg_inherits AS i
@@ -109,9 +98,21 @@ BEGIN
         WHERE i.inhparent = format('%I.job_archive', holdfast.schema_name())::regclass
           AND c.relname ~ '^job_archive_[0-9]{8}$'
           AND (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp AT TIME ZONE 'UTC'
-              <= holdfast.clock() - longest
+              <= holdfast.clock() - shortest
         ORDER BY c.relname
     LOOP
+        -- A kind of job without a rule, or with one that says for ever, keeps its partition.
+        EXECUTE format(
+            'SELECT EXISTS ( '
+            'SELECT 1 FROM %1$I.%2$I AS f LEFT JOIN LATERAL ( '
+            'SELECT r.keep FROM %1$I.retention AS r '
+            'WHERE r.queue IN (f.queue, %3$L) AND r.state IN (f.state, %3$L) '
+            'ORDER BY r.queue <> %3$L DESC, r.state <> %3$L DESC LIMIT 1 '
+            ') AS k ON true '
+            'WHERE k.keep IS NULL OR f.finished_at > %1$I.clock() - k.keep)',
+            holdfast.schema_name(), part, ''
+        ) INTO keeps;
+        CONTINUE WHEN keeps;
         BEGIN
             -- Against `retry`, which brings a job back with its steps; readers are let in.
             EXECUTE format(
@@ -125,23 +126,25 @@ BEGIN
                 );
             END LOOP;
             EXECUTE format('DROP TABLE %I.%I', holdfast.schema_name(), part);
-            RETURN QUERY SELECT part, gone;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            -- Not the next partition: dropping any needs the lock on the whole archive.
             RETURN;
-        EXCEPTION WHEN lock_not_available THEN
-            CONTINUE;
         END;
+        RETURN QUERY SELECT part, gone;
+        RETURN;
     END LOOP;
 END
 $$;
 
--- Removes up to `most` finished jobs that are past their rule, the oldest first, and keys whose
--- period is over. Returns how many jobs went: call it until that is 0.
-CREATE FUNCTION holdfast.prune(most integer) RETURNS bigint
+-- Removes up to `most` finished jobs that are past their rule, the oldest first, and up to `most`
+-- keys whose period is over. Returns how many went: call it until both are 0.
+CREATE FUNCTION holdfast.prune(most integer) RETURNS TABLE (jobs bigint, keys bigint)
 LANGUAGE plpgsql
 AS $$
 DECLARE
     shortest interval;
     ids bigint[];
+    freed bigint;
 BEGIN
     DELETE FROM holdfast.unique_key AS u
     WHERE u.key IN (
@@ -151,19 +154,28 @@ BEGIN
         LIMIT most
         FOR UPDATE SKIP LOCKED
     );
+    GET DIAGNOSTICS freed = ROW_COUNT;
     SELECT min(r.keep) INTO shortest FROM holdfast.retention AS r;
+    -- What a rival has locked is skipped: another prune, or a `retry`, which takes it away.
     ids := ARRAY(
         SELECT f.id
         FROM holdfast.job_archive AS f
+        CROSS JOIN LATERAL (
+            SELECT r.keep
+            FROM holdfast.retention AS r
+            WHERE r.queue IN (f.queue, '') AND r.state IN (f.state, '')
+            ORDER BY r.queue <> '' DESC, r.state <> '' DESC
+            LIMIT 1
+        ) AS k
         WHERE f.finished_at <= holdfast.clock() - shortest
-          AND f.finished_at <= holdfast.clock() - holdfast.keep_for(f.queue, f.state)
+          AND f.finished_at <= holdfast.clock() - k.keep
         ORDER BY f.finished_at
         LIMIT most
-        FOR UPDATE SKIP LOCKED
+        FOR UPDATE OF f SKIP LOCKED
     );
     PERFORM holdfast.forget_jobs(ids);
     DELETE FROM holdfast.job_archive AS f
     WHERE f.id = ANY (ids) AND f.finished_at <= holdfast.clock() - shortest;
-    RETURN cardinality(ids);
+    RETURN QUERY SELECT cardinality(ids)::bigint, freed;
 END
 $$;

@@ -1,6 +1,6 @@
 -- Lists the queues that anybody knows: somebody set something, a worker serves them, or they have
 -- unfinished jobs. For people: counts all live jobs.
--- Returns one row a queue; `workers` and `slots` count live ones that are not paused for it.
+-- Returns one row a queue: live workers that serve it, slots of those that are not paused for it.
 WITH counted AS (
     SELECT
         j.queue AS name,
