@@ -380,3 +380,36 @@ def test_a_retry_waits_for_whoever_takes_its_key(desk: Desk) -> None:
         waiting = desk.run_beside(jobs.retry([first]))
         desk.wait_for_a_lock()
     assert waiting.result(10) == {first: "available"}
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_whoever_meets_a_cancel_that_is_not_committed_waits_for_it(
+    desk: Desk, commits: bool
+) -> None:
+    ((first, _, _),) = put(desk, keyed("k"))
+    canceller, second = desk.connect(), desk.connect()
+    answer: list[Any] = []
+    with canceller.transaction(force_rollback=not commits):
+        desk.run(jobs.cancel([first], None), canceller)
+        thread = threading.Thread(target=lambda: answer.extend(put(desk, keyed("k"), conn=second)))
+        thread.start()
+        desk.wait_for_a_lock()
+    thread.join(10)
+    ((job_id, conflict, _),) = answer
+    assert (conflict, job_id == first) == (not commits, not commits)
+
+
+def test_a_job_that_is_being_claimed_is_not_replaced(desk: Desk) -> None:
+    ((first, _, _),) = put(desk, {"args": {"n": 1}, "unique": REPLACE})
+    claimer, second = desk.connect(), desk.connect()
+    worker_id = desk.worker()
+    answer: list[Any] = []
+    with claimer.transaction():
+        assert len(desk.claim(worker_id, conn=claimer).jobs) == 1
+        new = {"args": {"n": 2}, "unique": REPLACE}
+        thread = threading.Thread(target=lambda: answer.extend(put(desk, new, conn=second)))
+        thread.start()
+        desk.wait_for_a_lock()
+    thread.join(10)
+    assert answer == [(first, True, False)]
+    assert desk.row(first)["args"] == {"n": 1}

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from fixtures.callers import Caller
-from holdfast import Holdfast, InvalidArguments, JobNotFound, Unique
+from holdfast import DatabaseError, Holdfast, InvalidArguments, JobNotFound, Unique
 
 
 def stored(db: Any) -> list[int]:
@@ -160,6 +160,15 @@ async def test_a_refused_job_is_an_error_of_ours_and_the_transaction_goes_on(
     also = await caller.call(work.options(conn=caller.conn), "enqueue", 3)
     await caller.commit()
     assert stored(db) == [kept.id, also.id]
+
+
+async def test_a_read_only_transaction_refuses_a_job_and_goes_on(caller: Caller, work: Any) -> None:
+    await caller.execute("SET TRANSACTION READ ONLY")
+    with pytest.raises(DatabaseError) as caught:
+        await caller.call(work.options(conn=caller.conn), "enqueue", 1)
+    assert caught.value.sqlstate == "25006"
+    await caller.execute("SELECT 1")
+    await caller.commit()
 
 
 # --- Cancel and retry -----------------------------------------------------------------------------

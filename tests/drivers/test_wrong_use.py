@@ -2,6 +2,9 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,6 +16,7 @@ from sqlalchemy.orm import sessionmaker
 from fixtures.callers import Caller
 from fixtures.running import running
 from holdfast import BlockingContext, Context, DatabaseError, Holdfast, InvalidOption
+from holdfast.storage import callers
 
 
 async def test_the_wrong_pairing_names_the_right_call(
@@ -105,3 +109,31 @@ def test_another_database_is_an_error_of_ours(work: Any) -> None:
         work.options(conn=conn).enqueue_sync(1)
     assert isinstance(caught.value.__cause__, sqlite3.Error)
     conn.close()
+
+
+def test_a_connection_is_not_lost_on_the_way_to_many_jobs(work: Any) -> None:
+    with pytest.raises(InvalidOption, match="no use for conn") as caught:
+        work.options(conn=object()).new(1)
+    assert "enqueue_many" in caught.value.hint
+
+
+def test_no_driver_is_imported_to_recognise_its_connections() -> None:
+    code = (
+        "import sys, holdfast; app = holdfast.Holdfast('postgresql:///x');"
+        "work = app.job(name='work')(lambda: None)\n"
+        "try: work.options(conn=object()).enqueue_sync()\n"
+        "except holdfast.InvalidOption: pass\n"
+        "print(sorted({'asyncpg', 'sqlalchemy', 'psycopg2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_adapter_is_small() -> None:
+    lines = {
+        path.name: len(path.read_text("utf-8").splitlines())
+        for path in Path(callers.__file__).parent.glob("*.py")
+        if path.name not in ("__init__.py", "adapter.py", "render.py")
+    }
+    assert len(lines) == 4
+    assert max(lines.values()) <= 40, lines

@@ -101,16 +101,21 @@ class JobFunction(Generic[P, R]):
         `InvalidArguments` when the arguments do not fit the signature, `Unserialisable` or
         `TooLarge` when they cannot be stored, `DatabaseUnavailable` when no server answers.
         """
-        handles = await self.client.enqueue([self.new(*args, **kwargs)], self._options.conn)
+        handles = await self.client.enqueue([self._new(*args, **kwargs)], self._options.conn)
         return handles[0]
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Stores one job and returns its handle, blocking; see `enqueue`."""
-        handles = self.client.enqueue_sync([self.new(*args, **kwargs)], self._options.conn)
+        handles = self.client.enqueue_sync([self._new(*args, **kwargs)], self._options.conn)
         return handles[0]
 
     def new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
         """Returns a validated job for `app.enqueue_many`, without storing anything."""
+        if self._options.conn is not None:
+            raise InvalidOption("new() has no use for conn", "Write enqueue_many(..., conn=conn).")
+        return self._new(*args, **kwargs)
+
+    def _new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
         definition, template = self.definition, self._template
         args_json = definition.encode(args, kwargs, with_defaults=self._by_arguments)
         return Request(definition, NewJob(template, args_json))

@@ -33,9 +33,6 @@ class DbapiAdapter(Adapter):
 
 
 def _style(cursor: object) -> str:
-    for base in type(cursor).__mro__:
-        module = sys.modules.get(base.__module__.partition(".")[0])
-        style: str | None = getattr(module, "paramstyle", None)
-        if style is not None:
-            return style
-    return "pyformat"
+    packages = [base.__module__.partition(".")[0] for base in type(cursor).__mro__]
+    styles = [getattr(sys.modules.get(name), "paramstyle", None) for name in packages]
+    return next((style for style in styles if style is not None), "pyformat")

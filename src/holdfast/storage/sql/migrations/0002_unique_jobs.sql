@@ -384,7 +384,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS
         code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
-    IF left(code, 2) IN ('25', '40', '53', '55', '57', '58', 'XX') THEN
+    IF left(code, 2) IN ('40', '53', '55', '57', '58', 'XX') THEN
         RAISE;
     END IF;
     RETURN QUERY SELECT NULL::bigint, NULL::boolean, NULL::boolean, code, message, hint;

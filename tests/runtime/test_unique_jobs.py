@@ -65,6 +65,12 @@ def test_chosen_arguments_are_compared(db: Any, app: Holdfast) -> None:
     assert count(db) == 2
 
 
+def test_no_chosen_argument_means_one_job_of_the_function(db: Any, research: Any) -> None:
+    only = research.options(unique=Unique(args=[]))
+    assert only.enqueue_sync("cats").id == only.enqueue_sync("dogs", 4).id
+    assert count(db) == 1
+
+
 def test_a_key_is_compared_within_its_job_function(db: Any, app: Holdfast, research: Any) -> None:
     @app.job()
     async def other(topic: str) -> None: ...
