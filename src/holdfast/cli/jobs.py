@@ -27,7 +27,9 @@ _ENTRIES = {
     "list": Entry("holdfast.cli.jobs:list_command", "List jobs, newest first."),
     "show": Entry("holdfast.cli.show:show", "Show one job: what happened, in order of time."),
     "explain": Entry("holdfast.cli.jobs:explain", "Say why a job is not running, until when."),
-    "tail": Entry("holdfast.cli.tail:tail", "Follow what happens to jobs, one line for each change."),
+    "tail": Entry(
+        "holdfast.cli.tail:tail", "Follow what happens to jobs, one line for each change."
+    ),
     "retry": Entry("holdfast.cli.bulk:retry", "Run jobs again now; finished steps are kept."),
     "cancel": Entry("holdfast.cli.bulk:cancel", "Cancel jobs; running ones are interrupted."),
     "delete": Entry("holdfast.cli.bulk:delete", "Delete jobs with all that is known of them."),
@@ -41,7 +43,10 @@ def jobs() -> None:
 
 @click.command("list")
 @click.option(
-    "--state", type=shown_state, metavar="STATE", help="As shown: scheduled, retryable, waiting … too."
+    "--state",
+    type=shown_state,
+    metavar="STATE",
+    help="As shown: scheduled, retryable, waiting … too.",
 )
 @click.option("--queue", type=name("--queue"), metavar="NAME", help="Only of this queue.")
 @click.option("--name", type=name("--name"), metavar="NAME", help="Only of this job function.")

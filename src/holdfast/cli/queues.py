@@ -18,7 +18,9 @@ from holdfast.model.names import check_name, unknown
 
 _ENTRIES = {
     "list": Entry("holdfast.cli.queues:list_command", "List queues: jobs, slots, pauses."),
-    "pause": Entry("holdfast.cli.queues:pause", "Start no more jobs of queues; running ones go on."),
+    "pause": Entry(
+        "holdfast.cli.queues:pause", "Start no more jobs of queues; running ones go on."
+    ),
     "resume": Entry("holdfast.cli.queues:resume", "Start jobs of paused queues again."),
     "scale": Entry("holdfast.cli.queues:scale", "Set how many jobs each process runs at once."),
 }
@@ -174,7 +176,7 @@ def scale(
 
 def _setting(pair: str) -> tuple[str, int | None]:
     queue, equals, slots = pair.rpartition("=")
-    if not equals or not (slots == "default" or slots.isascii() and slots.isdigit()):
+    if not equals or not (slots == "default" or (slots.isascii() and slots.isdigit())):
         raise InvalidOption(f"{pair!r} is not NAME=SLOTS", _HINT)
     return check_name(queue, field="queue"), None if slots == "default" else int(slots)
 
