@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from holdfast.storage.queues import Pruned
 from machine.model import Model, Prediction
 
 Retention = dict[tuple[str, str], timedelta | None]
@@ -26,7 +27,8 @@ def delete(model: Model, ids: Sequence[int]) -> Prediction:
 
 def prune(model: Model, retention: Retention) -> Prediction:
     """Final jobs go when their rule says so, and keys whose period is over."""
-    for key in [key for key, taken in model.taken.items() if taken.until <= model.now]:
+    over = [key for key, taken in model.taken.items() if taken.until <= model.now]
+    for key in over:
         del model.taken[key]
     old = [
         job.id
@@ -36,7 +38,7 @@ def prune(model: Model, retention: Retention) -> Prediction:
         and job.finished_at <= model.now - keep
     ]
     _remove(model, old)
-    return Prediction(len(old))
+    return Prediction(Pruned(None, len(old), len(over)) if old or over else None)
 
 
 def keep_for(retention: Retention, queue: str, state: str) -> timedelta | None:
