@@ -1,9 +1,11 @@
 """One behaviour on every connection: your transaction decides, and it stays usable."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
+import psycopg2
 import pytest
 
 from fixtures.callers import Caller
@@ -212,3 +214,23 @@ async def test_a_job_that_does_not_exist_leaves_the_transaction_usable(
     handle = await caller.call(work.options(conn=caller.conn), "enqueue", 1)
     await caller.commit()
     assert stored(db) == [handle.id]
+
+
+def test_a_pipeline_of_the_caller_goes_on(db: Any, work: Any) -> None:
+    with psycopg.connect(db.dsn) as conn, conn.pipeline():
+        conn.execute("CREATE TEMPORARY TABLE own (n integer)")
+        handle = work.options(conn=conn).enqueue_sync(1)
+        conn.execute("INSERT INTO own VALUES (1)")
+        assert stored(db) == []
+        conn.commit()
+        assert stored(db) == [handle.id]
+
+
+def test_the_rows_that_a_cursor_has_not_fetched_yet_are_still_there(db: Any, work: Any) -> None:
+    for connect in (psycopg.connect, psycopg2.connect):
+        with closing(connect(db.dsn)) as conn, conn.cursor() as cursor:
+            cursor.execute("SELECT n FROM generate_series(1, 3) AS n")
+            function = work.options(conn=cursor)
+            read = iter(cursor.fetchone, None)
+            assert len([function.enqueue_sync(n) for (n,) in read]) == 3
+            conn.rollback()
