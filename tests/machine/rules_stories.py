@@ -117,6 +117,13 @@ class StoryRules(OverlapRules, UniqueRules, JournalRules, PeopleRules):
         self.the_database_is_as_the_model_says()
         self.retry(ids=[lease.job.id])
 
+    @precondition(holds_something)
+    @rule(lease=HELD, guilty=st.booleans())
+    def a_process_dies(self, lease: Lease, guilty: bool) -> None:
+        """Its supervisor knows whose fault it was: one job's, or none of its jobs'."""
+        culprits = {lease.job.id} if guilty else set()
+        self.release_of(lease.worker_id, certain=True, charge=True, culprits=culprits)
+
     @rule(
         supervisor_id=st.sampled_from(sorted(LOCKING)),
         observer=st.sampled_from(SUPERVISORS),
