@@ -25,7 +25,7 @@ def enqueue(model: Model, ids: Sequence[int], options: Sequence[Row]) -> Predict
             model.jobs[job.id] = job
     for job, given in ordered:
         period = (given.get("unique") or {}).get("period")
-        if job.id in model.jobs and period is not None and not _take(model, job, period):
+        if job.id in model.jobs and job.unique_key and not _may_have(model, job, period):
             del model.jobs[job.id]
     answer = [_answer(model, job) for job, _ in batch]
     replaced = {
@@ -53,13 +53,14 @@ def _key(job: Job, rule: Row | None) -> str | None:
     return f"{job.name}?{sha256(as_json(args).encode()).hexdigest()}"
 
 
-def _take(model: Model, job: Job, period: float) -> bool:
-    """Takes a key for a period, unless an earlier job's lasts."""
+def _may_have(model: Model, job: Job, period: float | None) -> bool:
+    """Whether no earlier job's period lasts; takes the key for one of its own if it asks for it."""
     assert job.unique_key is not None
     taken = model.taken.get(job.unique_key)
     if taken and taken.until > model.now:
         return False
-    model.taken[job.unique_key] = TakenKey(job.unique_key, job.id, model.after(period))
+    if period is not None:
+        model.taken[job.unique_key] = TakenKey(job.unique_key, job.id, model.after(period))
     return True
 
 

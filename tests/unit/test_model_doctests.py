@@ -12,6 +12,8 @@ MODULES = [
     "codec",
     "durations",
     "fingerprint",
+    "ids",
+    "jsonb",
     "names",
     "tagged",
     "text",

@@ -272,8 +272,9 @@ def _meta(meta: object) -> str:
         raise Unserialisable("meta contains NaN or an infinity", "JSON has no form for them.")
     if len(data) > _MAX_META_BYTES:
         raise too_large(data, field="meta", cap=_MAX_META_BYTES)
-    check_json(data, field="meta", source=plain)
-    return data.decode()
+    text = data.decode()
+    check_json(text, field="meta", source=plain)
+    return text
 
 
 @cache

@@ -23,36 +23,46 @@ from holdfast.model.text import shown, storable
 MAX_DEPTH: Final = 200
 """Levels of lists and objects, the outermost included."""
 
-_NUL: Final = b"\\u0000"
-_REPLACED: Final = "\ufffd".encode()
+_NUL: Final = "\\u0000"
+_REPLACED: Final = "\ufffd"
 # What is shorter can neither be too deep nor have too long a number.
-_SAFE_BYTES: Final = 2 * MAX_DEPTH
+_SAFE_LENGTH: Final = 2 * MAX_DEPTH
 _DIGITS: Final = 4_300
-_LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % (_DIGITS + 1))
+_LONG_NUMBER: Final = re.compile(rf"(?<![0-9])[0-9]{{{_DIGITS + 1}}}")
 _NUL_HINT: Final = "PostgreSQL cannot store NUL in JSON; remove it, or pass bytes."
-_ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes})
+_EVEN: Final = frozenset({type(None), bool, int, str, bytes})
+_ATOMS: Final = _EVEN | {float}
 _MIB: Final = 1024 * 1024
 
 
-def check_json(data: bytes, *, field: str, source: object = None) -> None:
+def is_doubtful(text: str) -> bool:
+    """Return whether `check_json` could have anything to say; asked for each job."""
+    if _NUL in text or _REPLACED in text:
+        return True
+    # Brackets in strings count too: they only cost the second look.
+    return len(text) > _SAFE_LENGTH and (
+        text.count("[") + text.count("{") > MAX_DEPTH or len(text) > _DIGITS
+    )
+
+
+def check_json(text: str, *, field: str, source: object = None) -> None:
     """Guarantee that a JSON text can be stored as jsonb and read back; `Unserialisable` says why.
 
     `source` is the value it was written from: a lone surrogate in a key is in the text no more.
 
-    >>> check_json(b'{"a":["\\\\u0000"]}', field="meta")
+    >>> check_json('{"a":["\\\\u0000"]}', field="meta")
     Traceback (most recent call last):
         ...
-    holdfast.errors.Unserialisable: [HF-105] meta: a.[0] contains a NUL character
+    holdfast.errors.Unserialisable: [HF-105] meta: a[0] contains a NUL character
       hint: PostgreSQL cannot store NUL in JSON; remove it, or pass bytes.
     """
-    if len(data) > _SAFE_BYTES:
-        _check_limits(data, field)
-    if _NUL in data and (path := _find_nul(from_json(data))) is not None:
+    _check_limits(text, field)
+    if _NUL in text and (path := _find_nul(from_json(text))) is not None:
         raise Unserialisable(
             f"{field}: {storable(path, limit=200)} contains a NUL character", _NUL_HINT
         )
     # pydantic refuses a lone surrogate in a value, but writes U+FFFD for one in a key.
-    if _REPLACED in data and _has_surrogate(source):
+    if _REPLACED in text and _has_surrogate(source):
         raise Unserialisable(
             f"{field}: a key contains a lone surrogate, which is no character",
             "It comes from undecodable bytes: decode them with errors='replace', or pass bytes.",
@@ -73,19 +83,24 @@ def too_large(data: bytes, *, field: str, cap: int) -> TooLarge:
     )
 
 
+def may_have_odd_floats(values: Mapping[str, object]) -> bool:
+    """Return False when at a glance there is none: the usual case, asked for each job."""
+    return not _EVEN.issuperset(map(type, values.values()))
+
+
 def odd_floats(value: object) -> Counter[str]:
     """Return how often NaN and the infinities are among the parts of a value.
 
     Looks into containers, models and dataclasses. The value must not contain itself.
 
-    >>> odd_floats({"a": [1.5, float("nan")], "b": float("-inf")})
-    Counter({'nan': 1, '-inf': 1})
+    >>> sorted(odd_floats({"a": [1.5, float("nan")], "b": float("-inf")}).items())
+    [('-inf', 1), ('nan', 1)]
     """
-    found: Counter[str] = Counter()
-    for item in _leaves(value):
-        if isinstance(item, float) and not math.isfinite(item):
-            found[float.__repr__(item)] += 1
-    return found
+    return Counter(
+        float.__repr__(item)
+        for item in _leaves(value)
+        if isinstance(item, float) and not math.isfinite(item)
+    )
 
 
 def _has_surrogate(value: object) -> bool:
@@ -108,14 +123,13 @@ def _leaves(value: object) -> Iterator[object]:
             yield item
 
 
-def _check_limits(data: bytes, field: str) -> None:
-    # Brackets in strings count too: they only cost the second look.
-    deep = data.count(b"[") + data.count(b"{") > MAX_DEPTH
-    long = len(data) > _DIGITS and _LONG_NUMBER.search(data) is not None
+def _check_limits(text: str, field: str) -> None:
+    deep = text.count("[") + text.count("{") > MAX_DEPTH
+    long = len(text) > _DIGITS and _LONG_NUMBER.search(text) is not None
     if not (deep or long):
         return
     try:
-        from_json(data)
+        from_json(text)
     except ValueError as error:
         if "recursion" in str(error):
             raise Unserialisable(

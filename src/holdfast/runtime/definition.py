@@ -37,7 +37,13 @@ from holdfast.errors import (
 )
 from holdfast.model.backoff import Backoff
 from holdfast.model.codec import adapter_for
-from holdfast.model.jsonb import check_json, odd_floats, too_large
+from holdfast.model.jsonb import (
+    check_json,
+    is_doubtful,
+    may_have_odd_floats,
+    odd_floats,
+    too_large,
+)
 from holdfast.model.text import error_line, shown, storable
 from holdfast.model.unique import Unique
 from holdfast.runtime.context import BlockingContext, Context
@@ -225,8 +231,9 @@ class Definition:
         try:
             valid = self._adapter.validate_python(given)
             data = self._adapter.dump_json(valid)
-            if b"null" in data and odd_floats(valid):
-                data = self._with_odd_floats(valid)
+            text = data.decode()  # looking into bytes is much slower
+            if "null" in text and may_have_odd_floats(valid) and odd_floats(valid):
+                text = self._with_odd_floats(valid)
         except ValidationError as error:
             raise self._misfit(error) from None
         except HoldfastError:
@@ -239,19 +246,20 @@ class Definition:
         if len(data) > MAX_ARGS_BYTES:
             field = f"job {self.name!r}: arguments"
             raise too_large(data, field=field, cap=MAX_ARGS_BYTES)
-        check_json(data, field=f"job {self.name!r}: arguments", source=valid)
-        return data.decode()
+        if is_doubtful(text):
+            check_json(text, field=f"job {self.name!r}: arguments", source=valid)
+        return text
 
-    def _with_odd_floats(self, valid: dict[str, Any]) -> bytes:
+    def _with_odd_floats(self, valid: dict[str, Any]) -> str:
         """Returns the JSON with NaN and infinities as texts; raises if they do not come back."""
         plain = self._adapter.dump_python(valid, mode="json")
-        data = to_json(plain, inf_nan_mode="strings")
-        if odd_floats(self._adapter.validate_json(data)) != odd_floats(valid):
+        text = to_json(plain, inf_nan_mode="strings").decode()
+        if odd_floats(self._adapter.validate_json(text)) != odd_floats(valid):
             raise Unserialisable(
                 f"job {self.name!r}: NaN or an infinity among the arguments would be changed",
                 "JSON has no form for them: annotate what holds them as float, or pass None.",
             )
-        return data
+        return text
 
     def decode(self, text: str) -> tuple[list[Any], dict[str, Any]]:
         """Returns positional and keyword arguments for the call, from what was stored."""

@@ -30,11 +30,12 @@ from holdfast.model.backoff import default_delay, retry_after
 from holdfast.model.codec import SPILL_BYTES, Encoded, check_size, encode
 from holdfast.model.durations import seconds
 from holdfast.model.outcome import Ending, Facts, Verdict, decide
-from holdfast.model.text import error_stack, error_text, error_type, fingerprint, shown, storable
+from holdfast.model.text import error_text, storable
 from holdfast.model.writes import Completion, Forget, Settlement
 from holdfast.runtime.attempt import CURRENT, Attempt, Stop
 from holdfast.runtime.blocking import Bridge
 from holdfast.runtime.context import BLOCKING, BlockingContext, Context
+from holdfast.runtime.evidence import describable, evidence_of, reason_of
 from holdfast.runtime.remembered import origins
 from holdfast.runtime.threads import Thread
 
@@ -178,12 +179,12 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
         case Snooze():
             return _snoozed(attempt, error)
         case Cancel():
-            return Ended(Ending.CANCELLED, reason=_reason(error) or "by the job itself")
+            return Ended(Ending.CANCELLED, reason=reason_of(error) or "by the job itself")
         case Discard():
-            return Ended(Ending.DISCARDED, error=error, reason=_reason(error))
+            return Ended(Ending.DISCARDED, error=error, reason=reason_of(error))
         case DurabilityError() | Unserialisable() | TooLarge():
             return _stopped(error)
-    error = _describable(error)
+    error = describable(error)
     keys = origins(error)
     for key in keys & attempt.failed_keys:
         attempt.recorder.forget(Forget(attempt.job.id, attempt.job.epoch, key))
@@ -197,27 +198,7 @@ def _snoozed(attempt: Attempt, asked: Snooze) -> Ended:
         delay = seconds(0.0 if asked.seconds < 0 else asked.seconds, field="Snooze.seconds")
     except Exception as error:  # a subclass may have set anything, or nothing
         return _failed(attempt, Ending.FAILED, error)
-    return Ended(Ending.SNOOZED, delay_s=delay, reason=_reason(asked) or None)
-
-
-def _reason(error: Cancel | Discard | Snooze) -> str:
-    """Returns the reason given, storable, whatever was given as such."""
-    try:
-        given: object = error.reason
-    except Exception:
-        return ""
-    if given is None:
-        return ""
-    return storable(given) if isinstance(given, str) else shown(given, limit=1_000)
-
-
-def _describable(error: BaseException) -> BaseException:
-    """Returns the error, or another in its place if asking for its text would end the process."""
-    try:
-        error_text(error)
-    except BaseException as fault:
-        return RuntimeError(f"{error_type(error)}, whose text raised {error_type(fault)}")
-    return error
+    return Ended(Ending.SNOOZED, delay_s=delay, reason=reason_of(asked) or None)
 
 
 def _is_stop(error: BaseException) -> bool:
@@ -303,7 +284,7 @@ def report(
 
 def settlement(job_id: int, epoch: int, ended: Ended, verdict: Verdict) -> Settlement:
     """Returns the write for any ending but a plain first-time success."""
-    error = _evidence(ended.error)
+    error = evidence_of(ended.error)
     data, codec, spill = _stored(ended.result)
     return Settlement(
         job_id=job_id,
@@ -328,26 +309,6 @@ def settlement(job_id: int, epoch: int, ended: Ended, verdict: Verdict) -> Settl
         spill=spill,
         bump=verdict.bump,
     )
-
-
-class _Evidence(NamedTuple):
-    """What the history keeps of an error."""
-
-    type: str | None = None
-    message: str | None = None
-    stack: str | None = None
-    fingerprint: str | None = None
-
-
-def _evidence(error: BaseException | None) -> _Evidence:
-    if error is None:
-        return _Evidence()
-    kind = error_type(error)
-    try:
-        message = storable(error_text(error))
-        return _Evidence(kind, message, error_stack(error), fingerprint(error))
-    except BaseException as fault:  # it, or one in its chain, ends whoever looks at it
-        return _Evidence(kind, f"{kind}, to look at which raised {error_type(fault)}")
 
 
 def _stored(result: Encoded | None) -> tuple[bytes | None, int | None, bool]:
