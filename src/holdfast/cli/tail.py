@@ -65,8 +65,9 @@ def tail(dsn: str | None, schema: str | None, *, as_json: bool, **filters: Any) 
             _follow(app.client.find_sync, filters, _documents if as_json else _lines)
     except KeyboardInterrupt:
         return OK
-    except BrokenPipeError:
-        # Who read us has gone, as `head` does; nothing more can be flushed there.
+    except (BrokenPipeError, SystemExit):
+        # Who read us has gone, as `head` does; nothing more can be flushed there. Rich makes that a
+        # failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
 
