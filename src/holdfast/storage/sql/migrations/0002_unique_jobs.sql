@@ -306,6 +306,12 @@ BEGIN
         RAISE EXCEPTION 'enqueue: unknown key %', quote_literal(odd)
             USING ERRCODE = 'HF102', HINT = 'Known keys: ' || array_to_string(known, ', ');
     END IF;
+    IF EXISTS (
+        SELECT 1 FROM jsonb_array_elements(batch) AS e WHERE e.value ?& ARRAY['args', 'many']
+    ) THEN
+        RAISE EXCEPTION 'enqueue: a job has both args and many'
+            USING ERRCODE = 'HF102', HINT = 'many is a list of args: give one of them.';
+    END IF;
     PERFORM holdfast.check_unique(e.value -> 'unique')
     FROM jsonb_array_elements(batch) AS e
     WHERE jsonb_typeof(e.value -> 'unique') <> 'null';
