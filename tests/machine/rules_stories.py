@@ -19,7 +19,7 @@ from machine.rules_overlap import WRITES, OverlapRules
 from machine.rules_people import PeopleRules
 from machine.rules_unique import SOME, UniqueRules
 from machine.rules_workers import LOCKING, SUPERVISORS
-from machine.world import A_WORKER, HELD, Lease, has_workers, holds_something
+from machine.world import A_WORKER, HELD, Lease, has_workers, holds_something, some_ids
 
 DONE = {"state": "done", "result": b"r"}
 CAUGHT = {"state": "failed", "result": None, "codec": None, "error_type": "E"}
@@ -104,7 +104,11 @@ class StoryRules(OverlapRules, UniqueRules, JournalRules, PeopleRules):
                 self.the_database_is_as_the_model_says()
 
     @precondition(holds_something)
-    @rule(lease=HELD, ending=st.sampled_from(Ending), forgets=st.booleans())
+    @rule(
+        lease=HELD,
+        ending=st.just(Ending.FAILED) | st.sampled_from(Ending),
+        forgets=st.booleans(),
+    )
     def end_and_retry(self, lease: Lease, ending: Ending, forgets: bool) -> None:
         """A job with a journal ends somehow and is to run again: finished steps are kept."""
         self.record(lease=lease, rows={"fetch": DONE, "think": CAUGHT}, also=None)
@@ -116,6 +120,22 @@ class StoryRules(OverlapRules, UniqueRules, JournalRules, PeopleRules):
         self.settle(lease=lease, ending=ending, **how)
         self.the_database_is_as_the_model_says()
         self.retry(ids=[lease.job.id])
+
+    @rule(
+        batch=SOME,
+        period=st.sampled_from([0.25, 60.0]),
+        seconds=st.sampled_from([0.0, 0.25]),
+    )
+    def a_key_outlives_its_job(
+        self, batch: list[tuple[Row, Row | None]], period: float, seconds: float
+    ) -> None:
+        """A job is cancelled, and its key stays taken until the period is over."""
+        same: list[tuple[Row, Row | None]] = [({}, {"key": "a", "period": period})]
+        self.enqueue_unique(batches=[same])
+        self.cancel(ids=some_ids(self), reason=None)
+        self.the_database_is_as_the_model_says()
+        self.time_passes(seconds=seconds)
+        self.enqueue_unique(batches=[batch + same])
 
     @precondition(holds_something)
     @rule(lease=HELD, guilty=st.booleans())
