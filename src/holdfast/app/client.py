@@ -21,7 +21,7 @@ from holdfast.errors import DatabaseUnavailable, InvalidOption, JobNotFound
 from holdfast.model.job import Enqueued, Execution, Job, JobEnding, Step
 from holdfast.model.names import check_name, unknown
 from holdfast.model.text import shown, storable
-from holdfast.model.watching import Overview
+from holdfast.model.watching import Changes, Cursor, Overview
 from holdfast.runtime.blocking import BlockingStepConnection
 from holdfast.storage import inspection, jobs, queues, workers
 from holdfast.storage.callers import Callers, check_pairing
@@ -185,6 +185,10 @@ class Client:
     def persist_sync(self, query: Query[R]) -> R:
         """Runs one operation on many jobs, again when it met a worker's in a deadlock. Blocking."""
         return self.blocking.run_for_sure(query)
+
+    def changes_sync(self, cursor: Cursor, **filters: Any) -> Changes:
+        """Reads what has happened to jobs since a cursor; the filters are those of `changes`."""
+        return self.blocking.run(inspection.changes(cursor, **filters))
 
     def overview_sync(self, *, most: int, newest: bool, seconds: float) -> Overview:
         """Reads what `top` shows: up to `most` running jobs, ends of the last `seconds`."""

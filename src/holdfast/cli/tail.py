@@ -24,7 +24,6 @@ from holdfast.cli.terminal import STATE_STYLES, console, text
 from holdfast.errors import DatabaseUnavailable
 from holdfast.model.durations import describe
 from holdfast.model.watching import ChangedJob, Changes, Cursor
-from holdfast.storage import inspection
 
 _PERIOD_S = 0.5
 _SHARE = 10.0
@@ -62,7 +61,7 @@ def tail(dsn: str | None, schema: str | None, *, as_json: bool, **filters: Any) 
     filters["most"] = _MOST_DOCUMENTS if as_json else _MOST_LINES
     try:
         with connected(dsn, schema) as app:
-            _follow(app.client.find_sync, filters, _documents if as_json else _lines)
+            _follow(app.client.changes_sync, filters, _documents if as_json else _lines)
     except KeyboardInterrupt:
         return OK
     except (BrokenPipeError, SystemExit):
@@ -78,7 +77,7 @@ def _follow(find: Any, filters: dict[str, Any], write: Any) -> None:
     while True:
         asked_at = time.monotonic()
         try:
-            found: Changes = find(inspection.changes(cursor, **filters))
+            found: Changes = find(cursor, **filters)
         except DatabaseUnavailable as error:
             if is_first or asked_at - seen_at > _PATIENCE_S:
                 raise
