@@ -1,7 +1,7 @@
 """One row that the database refuses never delays the others' finishes, and says why itself."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psycopg
 import pytest
@@ -9,6 +9,8 @@ import pytest
 from fixtures.looking import counters, ended, outcomes, reached, step_states
 from fixtures.running import eventually, running
 from holdfast import Context, Holdfast, JobNeedsAttention
+from holdfast.storage.exchange import Exchange
+from holdfast.storage.query import Query
 
 GOOD = 60
 
@@ -49,6 +51,37 @@ class Gate:
         if self.waiting == expected:
             self.full.set()
         await self.open.wait()
+
+
+@pytest.mark.usefixtures("refusing")
+async def test_one_bad_finish_among_many_is_found_in_a_few_round_trips(
+    app: Holdfast, db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, crowd = Gate(), 512
+    sent: list[int] = []
+    send = Exchange.send
+
+    async def counting(self: Exchange, queries: Sequence[Query]) -> list[object]:
+        sent.append(len(queries))
+        return await send(self, queries)
+
+    @app.job(queue="crowd")
+    async def good() -> None:
+        await gate.wait(crowd)
+
+    @app.job(name="poison", queue="crowd")
+    async def bad() -> None:
+        await gate.wait(crowd)
+
+    async with running(app, queues={"crowd": crowd}):
+        handles = await app.enqueue_many([good.new() for _ in range(crowd - 1)] + [bad.new()])
+        await reached(gate.full)
+        monkeypatch.setattr(Exchange, "send", counting)
+        gate.open.set()
+        await ended(app, handles[-1].id, "attention")
+        await eventually(lambda: db.value("SELECT count(*) FROM holdfast.job") == 1)
+    # Two for each halving of the batch, and a few claims and polls beside them.
+    assert len(sent) < 40
 
 
 @pytest.mark.usefixtures("refusing")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from fixtures.database import Installation
 from fixtures.looking import counters, reached
@@ -157,3 +158,36 @@ async def test_a_flood_does_not_keep_the_worker_from_its_jobs(
             for kind in KINDS:
                 notify(stranger, db, kind, "default", *(f"{n} {i}" for i in range(100)))
             assert await (await work.enqueue(n)).result(timeout=20) == n
+
+
+async def test_bytes_that_are_no_text_are_survived_in_a_database_without_an_encoding(
+    db: Installation,
+) -> None:
+    name = f"ascii {db.schema}"
+    create = (
+        "CREATE DATABASE {} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    db.admin.execute(sql.SQL(create).format(sql.Identifier(name)))
+    dsn = make_conninfo(db.server_dsn, dbname=name)
+    try:
+        app = Holdfast(dsn, schema="holdfast")
+        await asyncio.to_thread(app.migrate)
+
+        @app.job()
+        async def work() -> str:
+            return "done"
+
+        async with running(app):
+            await (await work.enqueue()).result(timeout=20)
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                before = conn.execute("SELECT id FROM holdfast.worker").fetchall()
+                for kind in KINDS:
+                    conn.execute(
+                        "SELECT pg_notify(%s, convert_from('\\xff'::bytea, 'SQL_ASCII'))",
+                        [f"holdfast:{kind}"],
+                    )
+            assert await (await work.enqueue()).result(timeout=20) == "done"
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                assert conn.execute("SELECT id FROM holdfast.worker").fetchall() == before
+    finally:
+        db.admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -64,6 +64,15 @@ class Batch:
         singles += [Batch(settlements=[w]) for w in self.settlements]
         return singles
 
+    def halves(self) -> list[Batch]:
+        """Returns two batches of half the writes each, in order: to look for a bad one."""
+        singles = self.split()
+        middle = (len(singles) + 1) // 2
+        both = [Batch(), Batch()]
+        for place, single in enumerate(singles):
+            both[place >= middle].absorb(single)
+        return both
+
     def chunks(self, limit_bytes: int) -> list[Batch]:
         """Returns this batch, or if its results are too large for one message, parts of it."""
         if self.size_bytes <= limit_bytes:
