@@ -7,7 +7,18 @@ import importlib
 
 import pytest
 
-MODULES = ["backoff", "codec", "durations", "fingerprint", "names", "tagged", "text", "typed"]
+MODULES = [
+    "backoff",
+    "codec",
+    "durations",
+    "fingerprint",
+    "names",
+    "queues",
+    "tagged",
+    "text",
+    "typed",
+    "watching",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

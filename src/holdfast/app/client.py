@@ -21,7 +21,7 @@ from holdfast.errors import DatabaseUnavailable, InvalidOption, JobNotFound
 from holdfast.model.job import Enqueued, Execution, Job, JobEnding, Step
 from holdfast.model.names import check_name, unknown
 from holdfast.model.text import shown, storable
-from holdfast.model.watching import Overview
+from holdfast.model.watching import Changes, Cursor, Overview
 from holdfast.runtime.blocking import BlockingStepConnection
 from holdfast.storage import inspection, jobs, queues, workers
 from holdfast.storage.connect import CallerConnection, connection_kind
@@ -189,6 +189,19 @@ class Client:
             database.run(inspection.running(most, newest=newest)),
             database.run(inspection.finished(seconds)),
         )
+
+    def changes_sync(
+        self,
+        cursor: Cursor,
+        *,
+        queue: str | None = None,
+        name: str | None = None,
+        states: Sequence[str] | None = None,
+        most: int,
+    ) -> Changes:
+        """Reads which jobs have changed since the last look, none twice; up to `most` of them."""
+        query = inspection.changes(cursor, queue=queue, name=name, states=states, most=most)
+        return self.blocking.run(query)
 
     async def cancel(self, ids: Sequence[int], reason: str | None) -> dict[int, str]:
         """Cancels jobs; raises `JobNotFound` when one does not exist."""

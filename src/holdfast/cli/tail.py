@@ -11,12 +11,13 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import click
 
+from holdfast.app.client import Client
 from holdfast.cli import machine
 from holdfast.cli.failures import OK, warn
 from holdfast.cli.options import connected, database_options, json_option, name, shown_state
@@ -24,7 +25,6 @@ from holdfast.cli.terminal import STATE_STYLES, console, text
 from holdfast.errors import DatabaseUnavailable
 from holdfast.model.durations import describe
 from holdfast.model.watching import ChangedJob, Changes, Cursor
-from holdfast.storage import inspection
 
 _PERIOD_S = 0.5
 _SHARE = 10.0
@@ -41,6 +41,9 @@ class Event(NamedTuple):
     what: str
     detail: str
     job: ChangedJob
+
+
+Write = Callable[[Sequence[Event], int], None]
 
 
 @click.command()
@@ -62,7 +65,7 @@ def tail(dsn: str | None, schema: str | None, *, as_json: bool, **filters: Any) 
     filters["most"] = _MOST_DOCUMENTS if as_json else _MOST_LINES
     try:
         with connected(dsn, schema) as app:
-            _follow(app.client.find_sync, filters, _documents if as_json else _lines)
+            _follow(app.client, filters, _documents if as_json else _lines)
     except KeyboardInterrupt:
         return OK
     except (BrokenPipeError, SystemExit):
@@ -72,13 +75,13 @@ def tail(dsn: str | None, schema: str | None, *, as_json: bool, **filters: Any) 
     return OK
 
 
-def _follow(find: Any, filters: dict[str, Any], write: Any) -> None:
+def _follow(client: Client, filters: dict[str, Any], write: Write) -> None:
     cursor, teller = Cursor(), Teller()
     seen_at, is_lost, is_first = time.monotonic(), False, True
     while True:
         asked_at = time.monotonic()
         try:
-            found: Changes = find(inspection.changes(cursor, **filters))
+            found = client.changes_sync(cursor, **filters)
         except DatabaseUnavailable as error:
             if is_first or asked_at - seen_at > _PATIENCE_S:
                 raise
