@@ -46,8 +46,9 @@ fix: $(READY) ## Format and mend what can be mended automatically
 reference: $(READY) ## Generate docs/reference from the code
 	$(BIN)/python tools/generate_reference.py
 
-bench: $(READY) ## Measure throughput and latency beside bare SQL, and beside peers if they install
-	$(BIN)/python -m bench
+bench: $(READY) ## Measure beside peers and bare SQL, in one run; BENCH=--quick for four minutes
+	sh bench/setup_peers.sh $(BIN)/python
+	$(BIN)/python -m bench $(BENCH)
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .bench

@@ -9,6 +9,7 @@ async def research(ctx: Context, topic: str) -> str: ...
 """
 
 from holdfast.app.client import History
+from holdfast.app.diagnoses import Finding
 from holdfast.app.explain import Explanation
 from holdfast.app.function import JobFunction, Request
 from holdfast.app.handle import Handle
@@ -81,6 +82,7 @@ __all__ = [
     "EmbeddedServerError",
     "Execution",
     "Explanation",
+    "Finding",
     "Handle",
     "History",
     "Holdfast",

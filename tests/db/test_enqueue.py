@@ -68,6 +68,47 @@ def test_an_array_is_many_jobs_with_ids_in_their_order(desk: Desk) -> None:
     assert [desk.row(job_id)["args"]["n"] for job_id in ids] == list(range(100))
 
 
+def test_many_arguments_are_one_job_each_in_order(desk: Desk) -> None:
+    plain = {"name": "work", "args": {"n": 0}}
+    alike = {"name": "work", "queue": "agents", "priority": 3, "many": [{"n": 1}, {}, {"n": 2}]}
+    ids = desk.enqueue_all([plain, alike, {**plain, "args": {"n": 3}}])
+    assert ids == sorted(ids)
+    rows = [desk.row(job_id) for job_id in ids]
+    assert [row["args"] for row in rows] == [{"n": 0}, {"n": 1}, {}, {"n": 2}, {"n": 3}]
+    assert [(row["queue"], row["priority"]) for row in rows[1:4]] == [("agents", 3)] * 3
+
+
+def test_many_arguments_of_unique_jobs_are_one_job_for_each_that_differs(desk: Desk) -> None:
+    jobs = [{"name": "work", "unique": {}, "many": [{"n": 1}, {"n": 2}, {"n": 1}]}]
+    first, second, again = desk.enqueue_all(jobs)
+    assert (again, count(desk)) == (first, 2)
+    assert second != first
+
+
+def test_one_statement_stores_jobs_of_several_functions_in_the_order_they_were_given(
+    desk: Desk, app: Holdfast
+) -> None:
+    @app.job()
+    def work(n: int) -> None: ...
+
+    @app.job(queue="other")
+    def other(n: int) -> None: ...
+
+    later = work.options(run_in="5m")
+    requests = [work.new(1), work.new(2), other.new(3), later.new(4), work.new(5)]
+    handles = app.enqueue_many_sync(requests)
+    rows = [desk.row(handle.id) for handle in handles]
+    assert [row["args"]["n"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["name"] for row in rows] == ["work", "work", "other", "work", "work"]
+    assert [row["run_at"] > row["created_at"] for row in rows] == [False, False, False, True, False]
+
+
+def test_args_and_many_in_one_job_are_refused(desk: Desk) -> None:
+    with pytest.raises(psycopg.Error, match="both args and many"):
+        desk.enqueue_all({"name": "work", "many": [{}], "args": {}})
+    assert count(desk) == 0
+
+
 def test_an_empty_array_is_no_job(desk: Desk) -> None:
     assert desk.enqueue_all([]) == []
 
@@ -125,6 +166,8 @@ WRONG: list[Any] = [
     {"name": "work", "run_at": "tomorrow-ish"},
     {"name": "work", "deadline_in": "Infinity"},
     {"name": "work", "deadline_in": 1e12},
+    {"name": "work", "many": {"a": 1}},
+    {"name": "work", "many": [[1]]},
 ]
 
 

@@ -12,13 +12,24 @@ import pytest
 
 import holdfast
 from fixtures.desk import Desk, completion, lanes_of, settled, step_write
-from holdfast.model.job import ClaimedJob, Job, NewJob
+from holdfast.model.job import ClaimedJob, Job, JobTemplate, NewJob
 from holdfast.model.outcome import Ending
 from holdfast.model.queues import Served
 from holdfast.model.watching import Cursor
 from holdfast.model.writes import Forget, ProgressWrite
 from holdfast.runtime.executor import Ended
-from holdfast.storage import inspection, jobs, migrate, queues, statements, steps, workers
+from holdfast.storage import (
+    callers,
+    health,
+    inspection,
+    jobs,
+    migrate,
+    pooler,
+    queues,
+    statements,
+    steps,
+    workers,
+)
 from holdfast.storage.query import Query
 from holdfast.storage.workers import Registration
 
@@ -59,7 +70,7 @@ SHOWN = Job(
     | {"priority": 0, "run_at": datetime(2031, 1, 1, tzinfo=UTC)}
 )
 OPERATIONS: list[Query[Any]] = [
-    jobs.enqueue([NewJob(name="n", queue="q", args_json="{}")]),
+    jobs.enqueue([NewJob(JobTemplate(name="n"), "{}")]),
     jobs.claim(1, {"q": 1}, lanes_of({"q": 1})),
     jobs.complete(1, "s", [completion(JOB)]),
     jobs.settle(1, "s", [settled(JOB, Ended(Ending.FAILED))]),
@@ -68,7 +79,7 @@ OPERATIONS: list[Query[Any]] = [
     jobs.disown(1, "s", []),
     jobs.cancel([1], None),
     jobs.retry([1]),
-    jobs.try_enqueue([NewJob(name="n", queue="q", args_json="{}")]),
+    jobs.try_enqueue([NewJob(JobTemplate(name="n"), "{}")]),
     jobs.delete([1]),
     jobs.find_ids(),
     queues.settings("w"),
@@ -99,10 +110,20 @@ OPERATIONS: list[Query[Any]] = [
     inspection.executions(1),
     inspection.steps(1),
     inspection.queue_facts(SHOWN),
+    health.server(),
+    health.database_clock(),
+    health.xmin_holders(),
+    health.hidden_sessions(),
+    health.table_health("s"),
+    health.archive_health("s", 7),
+    health.unreachable_jobs(60.0),
+    health.stopped_jobs(),
     inspection.running(1, newest=True),
     inspection.finished(1.0),
     inspection.changes(Cursor(), most=1),
     migrate.installed_version(),
+    pooler.session_pid(),
+    callers.installed("s"),
 ]
 
 
@@ -199,14 +220,14 @@ def test_every_file_has_an_operation() -> None:
 def test_every_function_that_returns_a_query_is_known_here() -> None:
     built = {
         name
-        for module in (jobs, steps, workers, queues, inspection)
+        for module in (jobs, steps, workers, queues, inspection, health, callers)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
         and not name.startswith("_")
         and str(inspect.signature(function).return_annotation).startswith("Query")
     }
-    # One operation is in `migrate`.
-    assert len(built) + 1 == len(OPERATIONS)
+    # One operation is in `migrate`, one in `pooler`.
+    assert len(built) + 2 == len(OPERATIONS)
 
 
 @pytest.mark.parametrize("query", OPERATIONS, ids=lambda query: query.name)

@@ -308,6 +308,17 @@ def test_a_retry_that_waits_for_a_rescue_in_flight_finds_the_job(desk: Desk) -> 
     assert future.result(10) == {job.id: "available"}
 
 
+def test_the_reason_of_a_cancel_survives_a_hand_back(desk: Desk) -> None:
+    worker_id, job = desk.executing()
+    desk.cancel(job.id, "too expensive")
+    desk.run(jobs.disown(worker_id, desk.schema, []))
+    (again,) = desk.claim(worker_id).jobs
+    assert again.cancel_requested
+    desk.end(worker_id, again, Ended(Ending.CANCELLED))
+    row = desk.row(job.id)
+    assert (row["state"], row["wait_detail"]) == ("cancelled", "too expensive")
+
+
 def test_the_first_reason_of_a_cancel_stays(desk: Desk) -> None:
     _, job = desk.executing()
     desk.cancel(job.id, "too dear")

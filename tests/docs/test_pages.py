@@ -14,9 +14,7 @@ from running_pages import PageRun
 
 from holdfast import UsageError
 
-NOT_RUN: dict[tuple[str, str], str] = {
-    ("docs/recipes/plain-sql.md", "session.execute("): "needs SQLAlchemy, which is not installed",
-}
+NOT_RUN: dict[tuple[str, str], str] = {}
 """(page, first line of the block) → why it cannot run. Keep this short."""
 
 PAGES = pages.pages()

@@ -9,7 +9,7 @@ import pytest
 from holdfast import Retry, Settings
 from holdfast.app.function import EnqueueOptions
 from holdfast.app.settings import ENVIRONMENT
-from holdfast.model.job import NewJob
+from holdfast.model.job import JobTemplate
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.stepping import StepPlan
 from holdfast.runtime.worker import WorkerPlan
@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "holdfast"
 
 OPTIONS = [
     (kind, field.name)
-    for kind in (Settings, Definition, EnqueueOptions, NewJob, StepPlan, WorkerPlan, Retry)
+    for kind in (Settings, Definition, EnqueueOptions, JobTemplate, StepPlan, WorkerPlan, Retry)
     for field in fields(kind)
     if field.name != "_"
 ]

@@ -12,11 +12,14 @@ MODULES = [
     "codec",
     "durations",
     "fingerprint",
+    "ids",
+    "jsonb",
     "names",
     "queues",
     "tagged",
     "text",
     "typed",
+    "unique",
     "watching",
 ]
 

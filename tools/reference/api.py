@@ -21,7 +21,7 @@ GROUPS: dict[str, list[str]] = {
         "Job", "Execution", "Step", "History", "Explanation",
     ],
     "Operating": [
-        "QueueInfo", "WorkerInfo", "RetentionRule", "Pruned",
+        "QueueInfo", "WorkerInfo", "RetentionRule", "Pruned", "Finding",
     ],
     "The embedded server": ["EmbeddedPostgres"],
 }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 from holdfast.app.locate import locate
 from holdfast.app.logs import configure
+from holdfast.app.running import say_route
 from holdfast.errors import (
     DatabaseError,
     HoldfastError,
@@ -28,6 +30,8 @@ from holdfast.errors import (
 from holdfast.runtime.supervisor import EXIT_LOST
 from holdfast.runtime.worker import Worker, WorkerPlan
 from holdfast.storage.database import BlockingDatabase
+
+log = logging.getLogger("holdfast.worker")
 
 EXIT_USAGE = 2
 EXIT_DATABASE = 3
@@ -47,6 +51,7 @@ def main() -> None:
         database = BlockingDatabase(plan.dsn, plan.schema)
         database.open()
         database.close()
+        say_route(database.route)
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(_exit_code(error))
@@ -89,12 +94,29 @@ def _run(worker: Worker) -> NoReturn:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    runner.run(_serve(worker))
+    _run_through(runner.get_loop(), worker)
     # Not closed: that would wait for code of jobs that does not stop, in tasks and in threads, for
     # as long as it likes. Its jobs are handed back, and the supervisor waits.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_LOST if worker.lost else 0)
+
+
+def _run_through(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    """Runs the worker to its end, whatever its jobs' own tasks end with.
+
+    A task that ends with `SystemExit` or `KeyboardInterrupt` raises it out of the loop, which would
+    end this process and all its jobs with it. The task has its error, nothing is lost: go on.
+    """
+    serving = loop.create_task(_serve(worker))
+    while not serving.done():
+        try:
+            loop.run_until_complete(serving)
+        except (SystemExit, KeyboardInterrupt):
+            log.warning(
+                "worker.exit_ignored a task of a job tried to end the process", exc_info=True
+            )
+    serving.result()
 
 
 async def _serve(worker: Worker) -> None:

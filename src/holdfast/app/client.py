@@ -10,7 +10,7 @@ import asyncio
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from holdfast.app.explain import Explanation, explain
 from holdfast.app.function import Request
@@ -24,7 +24,7 @@ from holdfast.model.text import shown, storable
 from holdfast.model.watching import Changes, Cursor, Overview
 from holdfast.runtime.blocking import BlockingStepConnection
 from holdfast.storage import inspection, jobs, queues, workers
-from holdfast.storage.connect import CallerConnection, connection_kind
+from holdfast.storage.callers import Callers, check_pairing
 from holdfast.storage.database import BlockingDatabase, Database
 from holdfast.storage.query import Query, R
 from holdfast.storage.transaction import StepConnection
@@ -48,6 +48,7 @@ class Client:
             asyncio.AbstractEventLoop, tuple[Database, Waiter]
         ] = weakref.WeakKeyDictionary()
         self._blocking: BlockingDatabase | None = None
+        self._callers = Callers()
 
     # --- Connections ----------------------------------------------------------------------------
 
@@ -98,31 +99,25 @@ class Client:
     # --- Enqueue --------------------------------------------------------------------------------
 
     async def enqueue(
-        self, requests: Sequence[Request[Any]], conn: object = None
+        self, requests: Sequence[Request[Any]], conn: object = None, *, call: str = "enqueue"
     ) -> list[Handle[Any]]:
         """Stores jobs in one statement, on the caller's connection if one is given."""
         new = [request.job for request in requests]
         if conn is None:
             done = await self.database.run(jobs.enqueue(new)) if requests else []
-        elif isinstance(conn, StepConnection):
-            done = await conn.run_query(jobs.enqueue(new))
         else:
-            self._check_connection(conn, "async", "enqueue_sync")
-            done = await CallerConnection(conn, self.settings.schema).run(jobs.try_enqueue(new))
+            done = await self._on(conn, jobs.try_enqueue(new), call)
         return self._handles(requests, done)
 
     def enqueue_sync(
-        self, requests: Sequence[Request[Any]], conn: object = None
+        self, requests: Sequence[Request[Any]], conn: object = None, *, call: str = "enqueue"
     ) -> list[Handle[Any]]:
         """Stores jobs in one statement, blocking."""
         new = [request.job for request in requests]
         if conn is None:
             done = self.blocking.run(jobs.enqueue(new)) if requests else []
-        elif isinstance(conn, BlockingStepConnection):
-            done = conn.run_query(jobs.enqueue(new))
         else:
-            self._check_connection(conn, "sync", "enqueue")
-            done = CallerConnection(conn, self.settings.schema).run_sync(jobs.try_enqueue(new))
+            done = self._on_sync(conn, jobs.try_enqueue(new), call)
         return self._handles(requests, done)
 
     def _handles(self, requests: Sequence[Request[Any]], done: list[Enqueued]) -> list[Handle[Any]]:
@@ -131,17 +126,28 @@ class Client:
             for one, request in zip(done, requests, strict=True)
         ]
 
-    @staticmethod
-    def _check_connection(conn: object, wanted: str, other: str) -> None:
-        kind = connection_kind(conn)
-        if kind is None:
-            raise InvalidOption(
-                f"conn={shown(conn)} is not a connection holdfast can use",
-                "Pass a psycopg Connection or AsyncConnection.",
-            )
-        if kind != wanted:
-            name = "an async" if kind == "async" else "a blocking"
-            raise InvalidOption(f"conn is {name} connection", f"Call {other}() with it.")
+    async def _anywhere(self, conn: object, query: Query[R], call: str) -> R:
+        if conn is None:
+            return await self.database.run(query)
+        return await self._on(conn, query, call)
+
+    def _anywhere_sync(self, conn: object, query: Query[R], call: str) -> R:
+        return self.blocking.run(query) if conn is None else self._on_sync(conn, query, call)
+
+    async def _on(self, conn: object, query: Query[R], call: str) -> R:
+        """Runs one operation in the caller's transaction, which may be that of a step."""
+        if isinstance(conn, StepConnection):
+            return await conn.run_query(query)
+        if isinstance(conn, BlockingStepConnection):
+            check_pairing("blocking", "async", call)
+        return await self._callers.run(conn, query, self.settings.schema, call=call)
+
+    def _on_sync(self, conn: object, query: Query[R], call: str) -> R:
+        if isinstance(conn, BlockingStepConnection):
+            return cast(R, conn.run_query(query))
+        if isinstance(conn, StepConnection):
+            check_pairing("async", "blocking", call)
+        return self._callers.run_sync(conn, query, self.settings.schema, call=call)
 
     def check_queue(self, queue: object) -> str:
         """Returns a queue's name, or raises if queues are configured and this is none of them."""
@@ -180,6 +186,10 @@ class Client:
         """Runs one operation on many jobs, again when it met a worker's in a deadlock. Blocking."""
         return self.blocking.run_for_sure(query)
 
+    def changes_sync(self, cursor: Cursor, **filters: Any) -> Changes:
+        """Reads what has happened to jobs since a cursor; the filters are those of `changes`."""
+        return self.blocking.run(inspection.changes(cursor, **filters))
+
     def overview_sync(self, *, most: int, newest: bool, seconds: float) -> Overview:
         """Reads what `top` shows: up to `most` running jobs, ends of the last `seconds`."""
         database = self.blocking
@@ -190,36 +200,27 @@ class Client:
             database.run(inspection.finished(seconds)),
         )
 
-    def changes_sync(
-        self,
-        cursor: Cursor,
-        *,
-        queue: str | None = None,
-        name: str | None = None,
-        states: Sequence[str] | None = None,
-        most: int,
-    ) -> Changes:
-        """Reads which jobs have changed since the last look, none twice; up to `most` of them."""
-        query = inspection.changes(cursor, queue=queue, name=name, states=states, most=most)
-        return self.blocking.run(query)
-
-    async def cancel(self, ids: Sequence[int], reason: str | None) -> dict[int, str]:
+    async def cancel(
+        self, ids: Sequence[int], reason: str | None, conn: object = None
+    ) -> dict[int, str]:
         """Cancels jobs; raises `JobNotFound` when one does not exist."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
-        return _all(await self.database.run(query), ids)
+        query = jobs.cancel(ids, _checked(reason))
+        return _all(await self._anywhere(conn, query, "cancel"), ids)
 
-    def cancel_sync(self, ids: Sequence[int], reason: str | None) -> dict[int, str]:
+    def cancel_sync(
+        self, ids: Sequence[int], reason: str | None, conn: object = None
+    ) -> dict[int, str]:
         """Cancels jobs, blocking."""
-        query = jobs.cancel(ids, None if reason is None else storable(reason, limit=1000))
-        return _all(self.blocking.run(query), ids)
+        query = jobs.cancel(ids, _checked(reason))
+        return _all(self._anywhere_sync(conn, query, "cancel"), ids)
 
-    async def retry(self, ids: Sequence[int]) -> dict[int, str]:
+    async def retry(self, ids: Sequence[int], conn: object = None) -> dict[int, str]:
         """Runs jobs again; raises `JobNotFound` when one does not exist."""
-        return _all(await self.database.run(jobs.retry(ids)), ids)
+        return _all(await self._anywhere(conn, jobs.retry(ids), "retry"), ids)
 
-    def retry_sync(self, ids: Sequence[int]) -> dict[int, str]:
+    def retry_sync(self, ids: Sequence[int], conn: object = None) -> dict[int, str]:
         """Runs jobs again, blocking."""
-        return _all(self.blocking.run(jobs.retry(ids)), ids)
+        return _all(self._anywhere_sync(conn, jobs.retry(ids), "retry"), ids)
 
     async def explain(self, job_id: int) -> Explanation:
         """Says why a job is not running."""
@@ -242,6 +243,12 @@ class Client:
         job = self.job_sync(job_id)
         executions = self.blocking.run(inspection.executions(job_id))
         return History(job, executions, self.blocking.run(inspection.steps(job_id)))
+
+
+def _checked(reason: object) -> str | None:
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidOption(f"reason={shown(reason)} is not a string", "Say it in words.")
+    return None if reason is None else storable(reason, limit=1000)
 
 
 def _only(found: list[Job], job_id: int) -> Job:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, ParamSpec, TypeVar
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Never,
+    ParamSpec,
+    TypeVar,
+)
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from holdfast.errors import InvalidOption, Unserialisable
 from holdfast.model.durations import Duration, seconds
-from holdfast.model.job import NewJob
+from holdfast.model.job import JobTemplate, NewJob
+from holdfast.model.jsonb import check_json, odd_floats, too_large
 from holdfast.model.names import check_name, check_options
-from holdfast.model.text import shown
+from holdfast.model.text import error_line, shown
 from holdfast.model.unique import Unique, read_unique
 from holdfast.runtime.definition import Definition
 
@@ -27,6 +38,8 @@ R = TypeVar("R")
 
 _MAX_TAGS = 20
 _MAX_META_BYTES = 64 * 1024
+_PLAIN = "Use plain JSON values: dict, list, str, int, float, bool, None."
+_YEARS = "Years 1970 to 9000, in UTC."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +63,7 @@ class EnqueueOptions:
         return self.run_in_s is not None and self.run_at is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Request(Generic[R]):
+class Request(NamedTuple, Generic[R]):
     """One job that is ready to be enqueued: validated, nothing stored yet."""
 
     definition: Definition
@@ -89,40 +101,54 @@ class JobFunction(Generic[P, R]):
         `InvalidArguments` when the arguments do not fit the signature, `Unserialisable` or
         `TooLarge` when they cannot be stored, `DatabaseUnavailable` when no server answers.
         """
-        handles = await self.client.enqueue([self.new(*args, **kwargs)], self._options.conn)
+        handles = await self.client.enqueue([self._new(*args, **kwargs)], self._options.conn)
         return handles[0]
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Stores one job and returns its handle, blocking; see `enqueue`."""
-        handles = self.client.enqueue_sync([self.new(*args, **kwargs)], self._options.conn)
+        handles = self.client.enqueue_sync([self._new(*args, **kwargs)], self._options.conn)
         return handles[0]
 
     def new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
         """Returns a validated job for `app.enqueue_many`, without storing anything."""
+        if self._options.conn is not None:
+            raise InvalidOption("new() has no use for conn", "Write enqueue_many(..., conn=conn).")
+        return self._new(*args, **kwargs)
+
+    def _new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
+        definition, template = self.definition, self._template
+        args_json = definition.encode(args, kwargs, with_defaults=self._by_arguments)
+        return Request(definition, NewJob(template, args_json))
+
+    @cached_property
+    def _template(self) -> JobTemplate:
         definition, options = self.definition, self._options
-        return Request(
-            definition,
-            NewJob(
-                name=definition.name,
-                queue=options.queue or definition.queue,
-                args_json=definition.encode(args, kwargs),
-                priority=definition.priority if options.priority is None else options.priority,
-                run_in_s=options.run_in_s,
-                run_at=options.run_at,
-                deadline_in_s=options.deadline_s or definition.deadline_s,
-                max_attempts=options.max_attempts or definition.max_attempts,
-                max_crashes=definition.max_crashes,
-                tags=definition.tags if options.tags is None else options.tags,
-                meta_json=options.meta_json,
-                code_version=definition.code_version,
-                unique_json=self._unique_json(),
+        return JobTemplate(
+            name=definition.name,
+            queue=options.queue or definition.queue,
+            priority=definition.priority if options.priority is None else options.priority,
+            run_in_s=options.run_in_s,
+            run_at=options.run_at,
+            deadline_in_s=(
+                definition.deadline_s if options.deadline_s is None else options.deadline_s
             ),
+            max_attempts=options.max_attempts or definition.max_attempts,
+            max_crashes=definition.max_crashes,
+            tags=definition.tags if options.tags is None else options.tags,
+            meta_json=options.meta_json,
+            code_version=definition.code_version,
+            unique_json=self._unique.to_json() if self._unique else None,
         )
 
-    def _unique_json(self) -> str | None:
+    @property
+    def _unique(self) -> Unique | Literal[False] | None:
         given = self._options.unique
-        rule = self.definition.unique if given is None else given
-        return rule.to_json() if rule else None
+        return self.definition.unique if given is None else given
+
+    @cached_property
+    def _by_arguments(self) -> bool:
+        """Whether the jobs are compared by their arguments."""
+        return isinstance(self._unique, Unique) and self._unique.key is None
 
     def options(
         self,
@@ -147,8 +173,9 @@ class JobFunction(Generic[P, R]):
         see there; the handle's `conflict` says whether the job was there already. `conn`: a
         connection of yours, or that of a `ctx.transaction()`: the job exists when your transaction
         commits and never if it rolls back; we neither commit nor retry there, and a refusal leaves
-        it usable. It may be psycopg's, asyncpg's, SQLAlchemy's (session or connection), or a
-        DB-API cursor; async ones for `enqueue`, blocking ones for `enqueue_sync`.
+        it usable. It may be a connection of psycopg or asyncpg, a session or connection of
+        SQLAlchemy, or a DB-API cursor or connection; async ones for `enqueue`, blocking ones for
+        `enqueue_sync`.
         """
         check_options(unknown, _OPTION_NAMES, where=f"{self.name}.options()")
         old = self._options
@@ -203,12 +230,17 @@ def check_time(value: object, *, field: str) -> datetime:
     """Returns an aware datetime that PostgreSQL and Python both can hold, or raises."""
     if not isinstance(value, datetime):
         raise InvalidOption(f"{field}={shown(value)} is not a datetime", "Or use run_in.")
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidOption(
-            f"{field}={value!r} has no time zone", "Write datetime(..., tzinfo=UTC)."
-        )
+    try:
+        if value.utcoffset() is None:
+            raise InvalidOption(
+                f"{field}={shown(value)} has no time zone", "Write datetime(..., tzinfo=UTC)."
+            )
+        # In UTC: an offset may have a fraction of a second, which PostgreSQL does not read.
+        value = value.astimezone(UTC)
+    except (OverflowError, ValueError) as error:
+        raise InvalidOption(f"{field}={shown(value)} is out of range: {error}", _YEARS) from None
     if not 1970 <= value.year <= 9000:
-        raise InvalidOption(f"{field}={value!r} is out of range", "Years 1970 to 9000.")
+        raise InvalidOption(f"{field}={shown(value)} is out of range", _YEARS)
     return value
 
 
@@ -226,11 +258,25 @@ def _meta(meta: object) -> str:
     if not isinstance(meta, Mapping) or not all(isinstance(key, str) for key in meta):
         raise InvalidOption(f"meta={shown(meta)} is not a mapping", "Keys are strings.")
     try:
-        text = to_json(dict(meta), inf_nan_mode="strings").decode()
-    except (PydanticSerializationError, ValueError) as error:
-        raise Unserialisable(f"meta cannot be stored: {error}", "Use plain JSON values.") from None
-    if "\\u0000" in text:
-        raise Unserialisable("meta contains a NUL character", "PostgreSQL cannot store it.")
-    if len(text) > _MAX_META_BYTES:
-        raise InvalidOption(f"meta has {len(text)} bytes", f"At most {_MAX_META_BYTES}.")
+        plain = _meta_adapter().validate_python(dict(meta), strict=True)
+        data = to_json(plain, inf_nan_mode="constants")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = shown(".".join(map(str, first["loc"])), limit=120)
+        raise Unserialisable(
+            f"meta cannot be stored: {where}: {first['msg']} (got {shown(first['input'])})", _PLAIN
+        ) from None
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise Unserialisable(f"meta cannot be stored: {error_line(error)}", _PLAIN) from None
+    if odd_floats(plain):
+        raise Unserialisable("meta contains NaN or an infinity", "JSON has no form for them.")
+    if len(data) > _MAX_META_BYTES:
+        raise too_large(data, field="meta", cap=_MAX_META_BYTES)
+    text = data.decode()
+    check_json(text, field="meta", source=plain)
     return text
+
+
+@cache
+def _meta_adapter() -> TypeAdapter[dict[str, JsonValue]]:
+    return TypeAdapter(dict[str, JsonValue])

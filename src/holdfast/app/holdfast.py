@@ -30,6 +30,7 @@ from holdfast.app.settings import (
 from holdfast.errors import InvalidJobFunction, InvalidOption, UsageError
 from holdfast.model.backoff import Backoff
 from holdfast.model.durations import Duration, seconds
+from holdfast.model.ids import check_id, check_ids
 from holdfast.model.job import Job
 from holdfast.model.names import check_name, check_options, unknown
 from holdfast.model.text import shown
@@ -38,6 +39,7 @@ from holdfast.runtime.context import BlockingContext, Context
 from holdfast.runtime.definition import Definition, Drift
 from holdfast.runtime.worker import WorkerPlan
 from holdfast.storage import jobs, migrate
+from holdfast.storage.query import Query
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -198,59 +200,65 @@ class Holdfast(Operating):
 
         `requests` come from `job_function.new(...)`. `conn` as in `options(conn=…)`.
         """
-        return await self.client.enqueue(list(requests), conn)
+        return await self.client.enqueue(list(requests), conn, call="enqueue_many")
 
     def enqueue_many_sync(
         self, requests: Sequence[Request[R]], *, conn: object = None
     ) -> list[Handle[R]]:
-        """Stores any number of jobs in one statement, blocking."""
-        return self.client.enqueue_sync(list(requests), conn)
+        """Stores any number of jobs in one statement, blocking; see `enqueue_many`."""
+        return self.client.enqueue_sync(list(requests), conn, call="enqueue_many")
 
     def handle(self, job_id: int, name: str | None = None) -> Handle[Any]:
         """Returns the handle of a job enqueued elsewhere; `name` types its result."""
         definition = None if name is None else self.job_function(name).definition
-        return Handle(job_id, self.client, definition)
+        return Handle(check_id(job_id), self.client, definition)
 
-    async def cancel(self, *job_ids: int, reason: str | None = None) -> dict[int, str]:
+    async def cancel(
+        self, *job_ids: int, reason: str | None = None, conn: object = None
+    ) -> dict[int, str]:
         """Cancels jobs; durable at once. Returns each job's state after the call.
 
         A job that does not run is `cancelled` now; a running one is interrupted and `cancelled`
-        when its code has stopped (`executing` until then); a final one stays as it is. Raises
-        `JobNotFound`.
+        when its code has stopped (`executing` until then); a final one stays as it is. With
+        `conn`, a connection as in `options(conn=…)`, it happens when your transaction commits;
+        until then it holds the jobs' rows. Raises `JobNotFound`.
         """
-        return await self.client.cancel(job_ids, reason)
+        return await self.client.cancel(check_ids(job_ids), reason, conn)
 
-    def cancel_sync(self, *job_ids: int, reason: str | None = None) -> dict[int, str]:
+    def cancel_sync(
+        self, *job_ids: int, reason: str | None = None, conn: object = None
+    ) -> dict[int, str]:
         """Cancels jobs, blocking; see `cancel`."""
-        return self.client.cancel_sync(job_ids, reason)
+        return self.client.cancel_sync(check_ids(job_ids), reason, conn)
 
-    async def retry(self, *job_ids: int) -> dict[int, str]:
+    async def retry(self, *job_ids: int, conn: object = None) -> dict[int, str]:
         """Runs jobs again at once: failed, cancelled, completed, parked, or in `attention`.
 
         Finished steps are kept; one more attempt is allowed if all were used. A running job is
-        left alone. Returns each job's state after the call. Raises `JobNotFound`.
+        left alone, and so is a finished one whose unique key another job has now. `conn` as in
+        `cancel`. Returns each job's state after the call. Raises `JobNotFound`.
         """
-        return await self.client.retry(job_ids)
+        return await self.client.retry(check_ids(job_ids), conn)
 
-    def retry_sync(self, *job_ids: int) -> dict[int, str]:
+    def retry_sync(self, *job_ids: int, conn: object = None) -> dict[int, str]:
         """Runs jobs again, blocking; see `retry`."""
-        return self.client.retry_sync(job_ids)
+        return self.client.retry_sync(check_ids(job_ids), conn)
 
     async def explain(self, job_id: int) -> Explanation:
         """Says why a job is not running, and until when."""
-        return await self.client.explain(job_id)
+        return await self.client.explain(check_id(job_id))
 
     def explain_sync(self, job_id: int) -> Explanation:
         """Says why a job is not running, blocking."""
-        return self.client.explain_sync(job_id)
+        return self.client.explain_sync(check_id(job_id))
 
     async def history(self, job_id: int) -> History:
         """Returns the job, every attempt that is written down, and every step."""
-        return await self.client.history(job_id)
+        return await self.client.history(check_id(job_id))
 
     def history_sync(self, job_id: int) -> History:
         """Returns the job with its attempts and steps, blocking."""
-        return self.client.history_sync(job_id)
+        return self.client.history_sync(check_id(job_id))
 
     async def jobs(
         self,
@@ -264,10 +272,8 @@ class Holdfast(Operating):
         limit: int = 50,
     ) -> list[Job]:
         """Lists jobs, newest first. `state` as shown: also scheduled, retryable, waiting."""
-        check_shown(state)
-        check_limit(limit)
-        query = jobs.find(
-            ids=ids, queue=queue, name=name, tag=tag, shown=state, before_id=before_id, limit=limit
+        query = _listing(
+            ids=ids, queue=queue, name=name, tag=tag, state=state, before_id=before_id, limit=limit
         )
         return await self.client.find(query)
 
@@ -283,10 +289,8 @@ class Holdfast(Operating):
         limit: int = 50,
     ) -> list[Job]:
         """Lists jobs, newest first, blocking; see `jobs`."""
-        check_shown(state)
-        check_limit(limit)
-        query = jobs.find(
-            ids=ids, queue=queue, name=name, tag=tag, shown=state, before_id=before_id, limit=limit
+        query = _listing(
+            ids=ids, queue=queue, name=name, tag=tag, state=state, before_id=before_id, limit=limit
         )
         return self.client.find_sync(query)
 
@@ -385,6 +389,28 @@ class Holdfast(Operating):
         changes = {key: value for key, value in given.items() if value is not None}
         self.settings = changed_settings(self.settings, changes)
         self.client.settings = self.settings
+
+
+def _listing(
+    *,
+    ids: Sequence[int] | None,
+    before_id: int | None,
+    state: str | None,
+    limit: int,
+    **names: str | None,
+) -> Query[list[Job]]:
+    check_shown(state)
+    check_limit(limit)
+    return jobs.find(
+        ids=None if ids is None else check_ids(ids, field="ids"),
+        before_id=None if before_id is None else check_id(before_id, field="before_id"),
+        shown=state,
+        limit=limit,
+        **{
+            field: None if value is None else check_name(value, field=field)
+            for field, value in names.items()
+        },
+    )
 
 
 _JOB_OPTIONS = (

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from holdfast.app.client import Client
+from holdfast.app.diagnoses import Finding
+from holdfast.app.doctor import examine
 from holdfast.app.filters import check_keep, check_shown, check_slots, check_worker
 from holdfast.model.durations import Duration
+from holdfast.model.ids import check_ids
 from holdfast.model.job import WorkerInfo
 from holdfast.model.names import check_name, unknown
 from holdfast.model.queues import QueueInfo
@@ -102,6 +105,15 @@ class Operating:
         """Lists the live worker processes, blocking."""
         return self.client.find_sync(workers.live_workers())
 
+    def doctor_sync(self) -> list[Finding]:
+        """Examines the database and reports what is wrong or will be; changes nothing. Blocking.
+
+        Checks the connection, versions, the pooler, LISTEN, clocks, old transactions, dead rows,
+        the archive, jobs that nobody can run, jobs that wait for a person. A check that fails is a
+        finding of its own; only a missing DSN raises.
+        """
+        return examine(self.client.dsn, self.client.settings.schema)
+
     # --- Many jobs ------------------------------------------------------------------------------
 
     def matching_sync(
@@ -152,11 +164,11 @@ class Operating:
         Returns `deleted` or `executing` for each job found; what was not found is left out. One
         transaction. To stop a job that runs, cancel it.
         """
-        return await self.client.find(jobs.delete(job_ids))
+        return await self.client.find(jobs.delete(check_ids(job_ids, field="job_ids")))
 
     def delete_sync(self, *job_ids: int) -> dict[int, str]:
         """Deletes jobs, blocking; see `delete`."""
-        return self.client.find_sync(jobs.delete(job_ids))
+        return self.client.find_sync(jobs.delete(check_ids(job_ids, field="job_ids")))
 
     # --- Retention ------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic_core import from_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,8 +53,20 @@ def record(value: DataclassInstance) -> dict[str, Any]:
     found = {f.name: getattr(value, f.name) for f in fields if f.name not in _LEFT_OUT}
     for name in _STORED_AS_JSON:
         if isinstance(found.get(name), str):
-            found[name] = json.loads(found[name])
+            found[name] = stored(found[name])
     return found
+
+
+def stored(text: str) -> object:
+    """Returns the value of a stored JSON text; the text itself when it is beyond our parser.
+
+    >>> stored('{"a": 1}'), stored("[" * 500 + "]" * 500)[:3]
+    ({'a': 1}, '[[[')
+    """
+    try:
+        return from_json(text)
+    except ValueError:
+        return text
 
 
 def _default(value: object) -> str:

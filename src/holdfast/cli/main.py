@@ -19,6 +19,7 @@ _ENTRIES = {
     "queues": Entry("holdfast.cli.queues:queues", "List, pause, resume and scale queues."),
     "workers": Entry("holdfast.cli.workers:workers", "List the worker processes."),
     "top": Entry("holdfast.cli.top:top", "Watch queues, workers and running jobs, live."),
+    "doctor": Entry("holdfast.cli.doctor:doctor", "Examine the database; say what to do."),
     "db": Entry("holdfast.cli.db:db", "Install, update and prune the schema."),
 }
 
@@ -26,7 +27,8 @@ _EPILOG = """\
 \b
 Exit codes:
   0  ok
-  1  the job failed, was cancelled or stopped, or has not ended in time
+  1  the job failed, was cancelled or stopped, or has not ended in time;
+     for doctor: something is an error
   2  wrong use: an option, argument, job, or module
   3  the database cannot be used
   4  the schema is missing or has the wrong version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 import click
@@ -87,8 +86,7 @@ def _write_header(screen: Console, job: Job) -> None:
         f"{job.crashes} of {job.max_crashes} crashes, {job.resumes} resumes"
     )
     # JSON on one line: `args` come from anywhere and may hold newlines.
-    args = json.dumps(json.loads(job.args), ensure_ascii=False)
-    meta = json.dumps(json.loads(job.meta), ensure_ascii=False)
+    args, meta = _one_line(job.args), _one_line(job.meta)
     fields = {
         "queue": f"{job.queue}, priority {job.priority}",
         "counters": counters,
@@ -99,7 +97,7 @@ def _write_header(screen: Console, job: Job) -> None:
         "deadline": _stamp(job.deadline),
         "cancel": f"requested {stamp(job.cancel_requested_at)}" if job.cancel_requested_at else "",
         "code": job.code_version or "",
-        "tags": ", ".join(job.tags),
+        "tags": ", ".join(map(str, job.tags)),
         "meta": meta if meta != "{}" else "",
         "args": args,
         "progress": _progress(job),
@@ -107,6 +105,12 @@ def _write_header(screen: Console, job: Job) -> None:
     for name, value in fields.items():
         if value:
             screen.print(Text.assemble((f"  {name:<9} ", "dim"), text(value)))
+
+
+def _one_line(stored: str) -> str:
+    """Returns JSON on one line; as it is stored, when it is beyond our parser."""
+    value = machine.stored(stored)
+    return stored if value is stored else machine.dump(value, ascii_only=False)
 
 
 def _stamp(at: datetime | None) -> str:

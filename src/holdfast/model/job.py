@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple
 
+from pydantic_core import to_json
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
-    """One job to enqueue: validated, its arguments already JSON."""
+
+@dataclass(frozen=True, kw_only=True)
+class JobTemplate:
+    """What jobs that are enqueued by one job function with the same options have in common."""
 
     name: str
-    queue: str
-    args_json: str
+    queue: str = "default"
     priority: int = 0
     run_in_s: float | None = None
     run_at: datetime | None = None
@@ -24,6 +26,42 @@ class NewJob:
     meta_json: str | None = None
     code_version: str | None = None
     unique_json: str | None = None
+
+    @cached_property
+    def json(self) -> str:
+        """All keys that `enqueue` reads but the arguments, as JSON without its closing bracket."""
+        parts = [
+            f'{{"name":{_json(self.name)},"queue":{_json(self.queue)}',
+            f'"max_attempts":{self.max_attempts},"max_crashes":{self.max_crashes}',
+        ]
+        if self.priority:
+            parts.append(f'"priority":{self.priority}')
+        if self.run_in_s is not None:
+            parts.append(f'"run_in":{self.run_in_s!r}')
+        if self.run_at is not None:
+            parts.append(f'"run_at":"{self.run_at.isoformat()}"')
+        if self.deadline_in_s is not None:
+            parts.append(f'"deadline_in":{self.deadline_in_s!r}')
+        if self.tags:
+            parts.append(f'"tags":{_json(self.tags)}')
+        if self.meta_json is not None:
+            parts.append(f'"meta":{self.meta_json}')
+        if self.code_version is not None:
+            parts.append(f'"code_version":{_json(self.code_version)}')
+        if self.unique_json is not None:
+            parts.append(f'"unique":{self.unique_json}')
+        return ",".join(parts)
+
+
+class NewJob(NamedTuple):
+    """One job to enqueue: validated, its arguments already JSON."""
+
+    template: JobTemplate
+    args_json: str
+
+
+def _json(value: object) -> str:
+    return to_json(value).decode()
 
 
 class Enqueued(NamedTuple):

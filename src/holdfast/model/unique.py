@@ -25,12 +25,13 @@ MAX_KEY_CHARACTERS: Final = 256
 class Unique:
     """At most one unfinished job of a job function has the same key.
 
-    `key`: the key itself; without one, the arguments named in `args` (default: all) are it.
-    `period`: the key also stays taken for at least so long after the enqueue, whatever became of
-    the job. `replace`: what a job that has not started yet takes over from a second one, which is
-    otherwise dropped: `args`, `run_at`, `priority`. An index enforces it, in bulk and between
-    transactions: a second one waits for the first one's transaction, and is enqueued if that rolls
-    back. Raises `InvalidOption`.
+    `key`: the key itself; without one, the arguments named in `args` (default: all) are it, and an
+    argument left to its default is the same as one that gives that value. `period`: the key also
+    stays taken for at least so long after the enqueue, whatever became of the job. `replace`: what
+    a job that has not started yet takes over from a second one, which is otherwise dropped: `args`,
+    `run_at` (with the deadline, which counts from it), `priority`. An index enforces it, in bulk
+    and between transactions: a second one waits for the first one's transaction, and is enqueued
+    if that rolls back. Raises `InvalidOption`.
 
     >>> Unique(args=["topic"], period="1h", replace=["args", "run_at"])
     Unique(key=None, args=('topic',), period='1h', replace=('args', 'run_at'))

@@ -30,8 +30,9 @@ class Bridge:
             self.thread.calls.add(future)
         try:
             return future.result()
-        except (CancelledError, asyncio.CancelledError):
-            raise Interrupted("the job is being stopped") from None
+        except (CancelledError, asyncio.CancelledError) as error:
+            # Or what it called was cancelled by the job's own code: then the cause is all there is.
+            raise Interrupted("the job is being stopped") from error
         except Carried as carried:
             raise carried.error from None
         finally:

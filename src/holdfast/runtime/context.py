@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from pydantic_core import from_json
 
-from holdfast.errors import UsageError
+from holdfast.errors import Undecodable, UsageError
 from holdfast.model.durations import Duration, seconds
 from holdfast.runtime import progress
 from holdfast.runtime.attempt import CURRENT, Attempt
@@ -65,7 +65,13 @@ class _Facts:
     @property
     def meta(self) -> dict[str, Any]:
         """The job's free-form data, a fresh copy."""
-        data: dict[str, Any] = from_json(self._attempt.job.meta)
+        try:
+            data: dict[str, Any] = from_json(self._attempt.job.meta)
+        except ValueError as error:
+            raise Undecodable(
+                f"the job's meta cannot be read: {error}",
+                "It was not stored by this library: mend the column meta, then retry the job.",
+            ) from None
         return data
 
     @property

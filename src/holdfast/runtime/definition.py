@@ -25,18 +25,26 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from holdfast.errors import (
+    HoldfastError,
     InvalidArguments,
     InvalidJobFunction,
-    TooLarge,
     Undecodable,
     Unserialisable,
 )
 from holdfast.model.backoff import Backoff
 from holdfast.model.codec import adapter_for
+from holdfast.model.jsonb import (
+    check_json,
+    is_doubtful,
+    may_have_odd_floats,
+    odd_floats,
+    too_large,
+)
+from holdfast.model.text import error_line, shown, storable
 from holdfast.model.unique import Unique
 from holdfast.runtime.context import BlockingContext, Context
 
@@ -49,7 +57,8 @@ _ARGS_CONFIG = ConfigDict(extra="forbid")
 
 
 def _from_base64(value: Any, info: ValidationInfo) -> Any:
-    return b64decode(value) if info.mode == "json" else value
+    is_text = info.mode == "json" and isinstance(value, str)
+    return b64decode(value, validate=True) if is_text else value
 
 
 # By the type, not by the configuration: that of a TypedDict does not reach its serialiser.
@@ -170,6 +179,22 @@ class Definition:
                 "Use types pydantic knows: plain values, dataclasses, models, enums, datetimes …",
             ) from error
 
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        """The defaults that fit their annotation; others (`n: int = None`) stay unwritten."""
+        found: dict[str, Any] = {}
+        for parameter in self._own_parameters:
+            if parameter.default is not parameter.empty:
+                build: Any = TypedDict
+                shape = build("default", {parameter.name: self._field(parameter)})
+                value = {parameter.name: parameter.default}
+                try:
+                    TypeAdapter(shape).dump_json(TypeAdapter(shape).validate_python(value))
+                except (ValueError, PydanticSerializationError):
+                    continue
+                found |= value
+        return found
+
     def _field(self, parameter: inspect.Parameter) -> Any:
         annotation = self._hints.get(parameter.name, JsonValue)
         if annotation in (Any, object):
@@ -183,33 +208,56 @@ class Definition:
         wrapper: Any = Required if parameter.default is parameter.empty else NotRequired
         return wrapper[annotation]
 
-    def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """Returns the arguments as JSON, validated against the signature."""
-        given = self._bind(args, kwargs)
+    def encode(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, with_defaults: bool = False
+    ) -> str:
+        """Returns the arguments as JSON, validated against the signature.
+
+        `with_defaults` writes down those that were left to their default, too: for jobs that are
+        compared by their arguments, a default is the same as its value.
+        """
+        if with_defaults:
+            return self._encode({**self._defaults, **self._bind(args, kwargs)})
+        if not args and not kwargs:
+            return self._nothing
+        return self._encode(self._bind(args, kwargs))
+
+    @cached_property
+    def _nothing(self) -> str:
+        """What a call without arguments is stored as."""
+        return self._encode(self._bind((), {}))
+
+    def _encode(self, given: dict[str, Any]) -> str:
         try:
             valid = self._adapter.validate_python(given)
-            text = self._adapter.dump_json(valid).decode()
-            if "null" in text:
-                # It may have been an infinity or NaN: those must come back as what they were.
-                plain = self._adapter.dump_python(valid, mode="json")
-                text = to_json(plain, inf_nan_mode="strings").decode()
+            data = self._adapter.dump_json(valid)
+            text = data.decode()  # looking into bytes is much slower
+            if "null" in text and may_have_odd_floats(valid) and odd_floats(valid):
+                text = self._with_odd_floats(valid)
         except ValidationError as error:
             raise self._misfit(error) from None
-        except (PydanticSerializationError, ValueError, RecursionError) as error:
+        except HoldfastError:
+            raise
+        except Exception as error:  # also of validators and serialisers of the user's own
             raise Unserialisable(
-                f"job {self.name!r}: arguments cannot be stored: {_short(error)}",
+                f"job {self.name!r}: arguments cannot be stored: {error_line(error)}",
                 "Pass plain data, or annotate the parameter with the type it has.",
-            ) from None
-        if len(text) > MAX_ARGS_BYTES:
-            raise TooLarge(
-                f"job {self.name!r}: arguments are {len(text) / 2**20:.1f} MiB, the cap is "
-                f"{MAX_ARGS_BYTES / 2**20:.0f} MiB",
-                "Store large data elsewhere and pass a reference to it.",
-            )
-        if "\\u0000" in text and (path := _find_nul(from_json(text), "")) is not None:
+            ) from error
+        if len(data) > MAX_ARGS_BYTES:
+            field = f"job {self.name!r}: arguments"
+            raise too_large(data, field=field, cap=MAX_ARGS_BYTES)
+        if is_doubtful(text):
+            check_json(text, field=f"job {self.name!r}: arguments", source=valid)
+        return text
+
+    def _with_odd_floats(self, valid: dict[str, Any]) -> str:
+        """Returns the JSON with NaN and infinities as texts; raises if they do not come back."""
+        plain = self._adapter.dump_python(valid, mode="json")
+        text = to_json(plain, inf_nan_mode="strings").decode()
+        if odd_floats(self._adapter.validate_json(text)) != odd_floats(valid):
             raise Unserialisable(
-                f"job {self.name!r}: argument {path} contains a NUL character",
-                "PostgreSQL cannot store NUL in JSON; remove it, or pass bytes.",
+                f"job {self.name!r}: NaN or an infinity among the arguments would be changed",
+                "JSON has no form for them: annotate what holds them as float, or pass None.",
             )
         return text
 
@@ -267,29 +315,7 @@ class Definition:
 def _describe(error: ValidationError) -> str:
     problems = []
     for item in error.errors(include_url=False, include_context=False)[:5]:
-        where = ".".join(map(str, item["loc"]))
-        got = "" if item["type"] == "missing" else f" (got {_short(item['input'])})"
-        problems.append(f"argument {where!r}: {item['msg']}{got}")
+        where = shown(".".join(map(str, item["loc"])), limit=120)
+        got = "" if item["type"] == "missing" else f" (got {shown(item['input'], limit=120)})"
+        problems.append(f"argument {where}: {storable(item['msg'], limit=400)}{got}")
     return "; ".join(problems)
-
-
-def _short(value: object) -> str:
-    try:
-        text = str(value) if isinstance(value, BaseException) else repr(value)
-    except Exception:  # a repr of the user's may raise; the message must not
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 120 else text[:117] + "..."
-
-
-def _find_nul(value: Any, path: str) -> str | None:
-    stack = [(value, path)]
-    while stack:
-        item, where = stack.pop()
-        if isinstance(item, str) and "\x00" in item:
-            return where or "(key)"
-        if isinstance(item, dict):
-            stack += [(k, f"{where}.{k!r}") for k in item if "\x00" in k]
-            stack += [(v, f"{where}.{k}".lstrip(".")) for k, v in item.items()]
-        elif isinstance(item, list):
-            stack += [(v, f"{where}[{i}]") for i, v in enumerate(item)]
-    return None

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from holdfast.errors import (
     Discard,
     DurabilityError,
     Interruption,
-    InvalidOption,
     JobTimeout,
     LeaseLost,
     Snooze,
@@ -30,11 +30,12 @@ from holdfast.model.backoff import default_delay, retry_after
 from holdfast.model.codec import SPILL_BYTES, Encoded, check_size, encode
 from holdfast.model.durations import seconds
 from holdfast.model.outcome import Ending, Facts, Verdict, decide
-from holdfast.model.text import error_stack, error_text, error_type, fingerprint, storable
+from holdfast.model.text import error_text, storable
 from holdfast.model.writes import Completion, Forget, Settlement
 from holdfast.runtime.attempt import CURRENT, Attempt, Stop
 from holdfast.runtime.blocking import Bridge
 from holdfast.runtime.context import BLOCKING, BlockingContext, Context
+from holdfast.runtime.evidence import describable, evidence_of, reason_of
 from holdfast.runtime.remembered import origins
 from holdfast.runtime.threads import Thread
 
@@ -178,12 +179,12 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
         case Snooze():
             return _snoozed(attempt, error)
         case Cancel():
-            return Ended(Ending.CANCELLED, reason=storable(error.reason) or "by the job itself")
+            return Ended(Ending.CANCELLED, reason=reason_of(error) or "by the job itself")
         case Discard():
-            return Ended(Ending.DISCARDED, error=error, reason=storable(error.reason))
+            return Ended(Ending.DISCARDED, error=error, reason=reason_of(error))
         case DurabilityError() | Unserialisable() | TooLarge():
             return _stopped(error)
-    error = _describable(error)
+    error = describable(error)
     keys = origins(error)
     for key in keys & attempt.failed_keys:
         attempt.recorder.forget(Forget(attempt.job.id, attempt.job.epoch, key))
@@ -193,25 +194,17 @@ def _after_error(attempt: Attempt, error: BaseException) -> Ended:
 
 def _snoozed(attempt: Attempt, asked: Snooze) -> Ended:
     try:
-        delay = seconds(max(0.0, asked.seconds), field="Snooze.seconds")
-    except InvalidOption as error:
+        # NaN is handed on to be refused: compared, it would become no wait at all.
+        delay = seconds(0.0 if asked.seconds < 0 else asked.seconds, field="Snooze.seconds")
+    except Exception as error:  # a subclass may have set anything, or nothing
         return _failed(attempt, Ending.FAILED, error)
-    return Ended(Ending.SNOOZED, delay_s=delay, reason=storable(asked.reason) or None)
-
-
-def _describable(error: BaseException) -> BaseException:
-    """Returns the error, or another in its place if asking for its text would end the process."""
-    try:
-        error_text(error)
-    except BaseException as fault:
-        return RuntimeError(f"{error_type(error)}, whose text raised {error_type(fault)}")
-    return error
+    return Ended(Ending.SNOOZED, delay_s=delay, reason=reason_of(asked) or None)
 
 
 def _is_stop(error: BaseException) -> bool:
     """Whether an error is our interruption, or was raised by code that was handling it."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_stop(member) for member in error.exceptions)
+    if isinstance(error, BaseExceptionGroup) and all(map(_is_stop, error.exceptions)):
+        return True
     behind: BaseException | None = error
     for _ in range(_SEARCHED_CAUSES):
         if behind is None or isinstance(behind, (asyncio.CancelledError, Interruption)):
@@ -243,7 +236,9 @@ def _stopped(error: DurabilityError | Unserialisable | TooLarge) -> Ended:
 
 def _failed(attempt: Attempt, ending: Ending, error: BaseException) -> Ended:
     failure = attempt.job.failures + 1
-    delay = retry_after(error, wall_clock=lambda: datetime.now(UTC))
+    delay = None
+    with suppress(BaseException):  # an attribute of the user's error must not lose the user's job
+        delay = retry_after(error, wall_clock=lambda: datetime.now(UTC))
     if delay is None:
         delay = _backoff(attempt, failure, error)
     return Ended(ending, error=error, delay_s=delay)
@@ -289,7 +284,7 @@ def report(
 
 def settlement(job_id: int, epoch: int, ended: Ended, verdict: Verdict) -> Settlement:
     """Returns the write for any ending but a plain first-time success."""
-    error = ended.error
+    error = evidence_of(ended.error)
     data, codec, spill = _stored(ended.result)
     return Settlement(
         job_id=job_id,
@@ -305,10 +300,10 @@ def settlement(job_id: int, epoch: int, ended: Ended, verdict: Verdict) -> Settl
         reason=ended.reason,
         wait_reason=verdict.wait_reason,
         wait_detail=verdict.wait_detail,
-        error_type=None if error is None else error_type(error),
-        error_message=None if error is None else storable(error_text(error)),
-        error_stack=None if error is None else error_stack(error),
-        error_fingerprint=None if error is None else fingerprint(error),
+        error_type=error.type,
+        error_message=error.message,
+        error_stack=error.stack,
+        error_fingerprint=error.fingerprint,
         result=data,
         codec=codec,
         spill=spill,

@@ -182,9 +182,10 @@ class LeaseKeeper:
             log.warning("lease.rescued %d jobs of %d dead workers", len(moved), len(dead))
 
     def _after_failure(self, error: Exception) -> float:
-        if is_refusal(error):
+        if self._connection.is_direct and is_refusal(error):
             # No server runs there, so nobody can take our jobs: the clock of the lease stands
-            # still, and after a restart the amnesty covers us.
+            # still, and after a restart the amnesty covers us. What a pooler refuses, however,
+            # says nothing about the server: others may reach it.
             self._renewed_at = _clock()
         elif _clock() - self._renewed_at > GIVE_UP_S:
             with self._guard:

@@ -47,8 +47,8 @@ def report(
 
 
 def _fraction(done: object, total: object) -> float:
-    for value in (done, total):
-        if value is not None and not _is_number(value):
+    for value in (done,) if total is None else (done, total):
+        if not _is_number(value):
             raise InvalidOption(
                 f"progress {shown(value)} is not a number ≥ 0",
                 "Write ctx.progress(0.5, 'text') or ctx.progress(done, total, 'text').",
@@ -67,4 +67,7 @@ def _fraction(done: object, total: object) -> float:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and value >= 0
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:  # a whole number larger than any float
+        return False

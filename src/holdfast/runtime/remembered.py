@@ -17,17 +17,19 @@ _MARK = "__holdfast_step__"
 
 def mark(error: BaseException, key: str) -> None:
     """Notes on an error which step it came from."""
-    try:
-        setattr(error, _MARK, key)
-    except (AttributeError, TypeError):
-        # An exception with __slots__ cannot carry the note: it may then be remembered although
-        # it ends the attempt; the next attempt raises it again and is charged.
-        return
+    # Past the class's own __setattr__ and __getattr__, which may do anything. Every exception has a
+    # __dict__, also one with __slots__.
+    _notes(error)[_MARK] = key
 
 
 def origins(error: BaseException) -> set[str]:
     """Returns the keys of the steps whose errors are, or caused, this one."""
-    return {key for e in _related(error) if isinstance(key := getattr(e, _MARK, None), str)}
+    return {key for e in _related(error) if isinstance(key := _notes(e).get(_MARK), str)}
+
+
+def _notes(error: BaseException) -> dict[str, object]:
+    notes: dict[str, object] = BaseException.__dict__["__dict__"].__get__(error)
+    return notes
 
 
 def remembered_error(recorded: RecordedStep) -> StepFailed:

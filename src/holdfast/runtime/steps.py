@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from holdfast.errors import InvalidJobFunction, InvalidOption, UsageError
@@ -127,6 +128,8 @@ def plan_of(
         raise InvalidJobFunction(f"a step needs a function, got {shown(fn)}", hint)
     if retry is not None and not isinstance(retry, Retry):
         raise InvalidOption(f"retry={shown(retry)} is not a Retry", "Write retry=Retry(5).")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise InvalidOption(f"step name={shown(name)} is not a name", "Write name='fetch page'.")
     return StepPlan(
         fn=fn,
         name=name or name_of(fn),
@@ -156,7 +159,8 @@ def key_text(key: object) -> str:
     if isinstance(key, (int, float)) or type(key).__module__ in ("uuid", "datetime", "decimal"):
         return str(key)
     if isinstance(key, tuple):
-        return ",".join(map(key_text, key))
+        with suppress(RecursionError):  # refused below
+            return ",".join(map(key_text, key))
     raise InvalidOption(
         f"step key {shown(key)} is a {type(key).__name__}",
         "A key is a str, a number, a UUID, a date, or a tuple of these; for other items pass "

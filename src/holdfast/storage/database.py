@@ -19,6 +19,7 @@ import psycopg_pool
 from holdfast.storage.connect import complete_dsn, connect_async, connect_sync
 from holdfast.storage.failures import translated
 from holdfast.storage.migrate import expect_version, installed_version
+from holdfast.storage.pooler import Route, prepare_threshold, route_async, route_sync
 from holdfast.storage.query import Query, R, Row, run_async, run_sync
 
 _TIMEOUT_S = 10.0
@@ -49,6 +50,8 @@ class Database:
     def __init__(self, dsn: str, schema: str, *, max_size: int = 10) -> None:
         self.dsn = dsn
         self.schema = schema
+        self.route = Route.DIRECT
+        """What lies between us and the server; known once the pool is open."""
         self._max_size = max_size
         self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
         self._opening = asyncio.Lock()
@@ -66,10 +69,15 @@ class Database:
             # Probed by a plain connection: a pool would retry in the background for its whole
             # timeout and then say only that it timed out.
             async with await connect_async(self.dsn) as conn:
-                expect_version(await run_async(conn, installed_version(), self.schema), self.schema)
+                installed = await run_async(conn, installed_version(), self.schema)
+                expect_version(installed.version, self.schema)
+                self.route = await route_async(conn, self.dsn, installed.session_pid)
             pool = psycopg_pool.AsyncConnectionPool(
                 complete_dsn(self.dsn),
-                kwargs={"autocommit": True},
+                kwargs={
+                    "autocommit": True,
+                    "prepare_threshold": prepare_threshold(self.route),
+                },
                 min_size=0,
                 max_size=self._max_size,
                 timeout=_TIMEOUT_S,
@@ -110,6 +118,8 @@ class BlockingDatabase:
     def __init__(self, dsn: str, schema: str, *, max_size: int = 10) -> None:
         self.dsn = dsn
         self.schema = schema
+        self.route = Route.DIRECT
+        """What lies between us and the server; known once the pool is open."""
         self._max_size = max_size
         self._pool: psycopg_pool.ConnectionPool[psycopg.Connection[Row]] | None = None
         self._opening = threading.Lock()
@@ -125,10 +135,15 @@ class BlockingDatabase:
     def _opened(self) -> psycopg_pool.ConnectionPool[psycopg.Connection[Row]]:
         with translated(self.schema):
             with connect_sync(self.dsn) as conn:
-                expect_version(run_sync(conn, installed_version(), self.schema), self.schema)
+                installed = run_sync(conn, installed_version(), self.schema)
+                expect_version(installed.version, self.schema)
+                self.route = route_sync(conn, self.dsn, installed.session_pid)
             pool = psycopg_pool.ConnectionPool(
                 complete_dsn(self.dsn),
-                kwargs={"autocommit": True},
+                kwargs={
+                    "autocommit": True,
+                    "prepare_threshold": prepare_threshold(self.route),
+                },
                 min_size=0,
                 max_size=self._max_size,
                 timeout=_TIMEOUT_S,

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from holdfast.storage.connect import connect_hot
+from holdfast.storage.connect import HOT_IN_TRANSACTION, connect_async, set_hot
 from holdfast.storage.failures import (
     is_connection_loss,
     is_transient,
@@ -18,7 +18,8 @@ from holdfast.storage.failures import (
     translate_value,
 )
 from holdfast.storage.jobs import disown
-from holdfast.storage.query import Query, Row, run_async, run_pipeline
+from holdfast.storage.pooler import route_async
+from holdfast.storage.query import Query, Row, run_pipeline
 
 
 class Rejected(Exception):
@@ -36,11 +37,22 @@ class Exchange:
         self._dsn = dsn
         self._schema = schema
         self._conn: psycopg.AsyncConnection[Row] | None = None
+        self._settings: str | None = None
 
     async def open(self) -> None:
         """Connects, unless connected."""
         if self._conn is None or self._conn.closed:
-            self._conn = await connect_hot(self._dsn, "worker")
+            conn = await connect_async(self._dsn, "worker")
+            try:
+                shared = (await route_async(conn, self._dsn)).is_shared
+                if not shared:
+                    await set_hot(conn)
+            except BaseException:
+                await conn.close()
+                raise
+            # In a session that changes hands, each transaction brings its settings along.
+            self._settings = HOT_IN_TRANSACTION if shared else None
+            self._conn = conn
 
     async def close(self) -> None:
         """Closes the connection; the next statement opens another."""
@@ -57,7 +69,7 @@ class Exchange:
         await self.open()
         assert self._conn is not None
         try:
-            return await run_pipeline(self._conn, queries, self._schema)
+            return await self._run(queries)
         except psycopg.Error as error:
             if is_connection_loss(error) or self._conn.broken:
                 await self.close()
@@ -78,5 +90,10 @@ class Exchange:
     async def disown(self, worker_id: int, known: Iterable[tuple[int, int]]) -> list[int]:
         """Hands back jobs that the worker owns but does not know."""
         await self.open()
+        (moved,) = await self._run([disown(worker_id, self._schema, known)])
+        assert isinstance(moved, list)
+        return moved
+
+    async def _run(self, queries: Sequence[Query[Any]]) -> list[Any]:
         assert self._conn is not None
-        return await run_async(self._conn, disown(worker_id, self._schema, known), self._schema)
+        return await run_pipeline(self._conn, queries, self._schema, settings=self._settings)

@@ -30,6 +30,16 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
 _CONNECTION_CLASSES = ("08", "57P", "53")
 _MISSING = {"42P01", "42883", "3F000", "42P02"}
 _VALUE_CLASSES = ("22", "23")
+_AGAIN = "Roll the transaction back and run all of it again."
+_HINTS = {
+    "40001": _AGAIN,
+    "40P01": _AGAIN,
+    "55P03": f"Another transaction holds the row. {_AGAIN}",
+    "57014": f"It was cancelled, or took longer than statement_timeout. {_AGAIN}",
+    "25P02": "An earlier statement of this transaction failed: roll it back.",
+    "25006": "The transaction, or the server, is read-only.",
+    "42501": "GRANT what is missing to the role of this connection.",
+}
 
 
 def is_connection_loss(error: BaseException) -> bool:
@@ -72,21 +82,44 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def translate(error: Exception, schema: str) -> HoldfastError:
-    """Returns the error of ours for an error of the driver."""
+    """Returns the error of ours for an error of a driver: psycopg, or a caller's."""
     if isinstance(error, HoldfastError):
         return error
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    diagnosis = error.diag if isinstance(error, psycopg.Error) else None
-    message = (diagnosis.message_primary if diagnosis else None) or str(error).strip()
-    hint = (diagnosis.message_hint if diagnosis else None) or ""
+    if isinstance(error, UnicodeError):
+        return translate_value(error)
+    state, message, hint = _said(error)
     if state in _MISSING:
         return SchemaMissing(
             f"schema {schema!r} is not installed in this database ({message})",
             f"Run `holdfast db migrate --schema {shlex.quote(schema)}` (or set HOLDFAST_SCHEMA).",
         )
-    if is_connection_loss(error):
+    if _is_lost(error, state):
         return DatabaseUnavailable(f"the database cannot be used: {message}", None, state)
     return refusal(state, message, hint)
+
+
+def _said(error: BaseException) -> tuple[str | None, str, str]:
+    """Returns SQLSTATE, message and hint, wherever a driver keeps them.
+
+    psycopg and asyncpg have `sqlstate`, psycopg2 has `pgcode`; the first two keep the server's
+    message apart, asyncpg has it in the error itself. SQLAlchemy wraps all of them in `orig`.
+    """
+    orig = getattr(error, "orig", None)
+    for one in (getattr(orig, "__cause__", None), orig, error):
+        state = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
+        if state:
+            diagnosis = getattr(one, "diag", None)
+            said = getattr(diagnosis, "message_primary", None) or getattr(one, "message", None)
+            hint = getattr(diagnosis, "message_hint", None) or getattr(one, "hint", None)
+            return state, said or str(one).strip(), hint or ""
+    return None, str(orig or error).strip() or type(error).__name__, ""
+
+
+def _is_lost(error: BaseException, state: str | None) -> bool:
+    if state is not None:
+        return state.startswith(_CONNECTION_CLASSES)
+    names = {base.__name__ for base in type(error).__mro__}
+    return "OperationalError" in names or is_connection_loss(error)
 
 
 def refusal(state: str | None, message: str, hint: str) -> HoldfastError:
@@ -97,7 +130,7 @@ def refusal(state: str | None, message: str, hint: str) -> HoldfastError:
         return InvalidArguments(
             f"the database refused a value: {message}", hint or "Nothing was stored."
         )
-    return DatabaseError(message, hint, state)
+    return DatabaseError(message, hint or _HINTS.get(state or "", ""), state)
 
 
 def translate_value(error: Exception) -> InvalidArguments:
@@ -113,4 +146,15 @@ def translated(schema: str) -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed, OSError) as error:
+        raise translate(error, schema) from error
+
+
+@contextmanager
+def translated_all(schema: str) -> Iterator[None]:
+    """Turns whatever an unknown driver raises into errors of ours; the original is the cause."""
+    try:
+        yield
+    except HoldfastError:
+        raise
+    except Exception as error:
         raise translate(error, schema) from error

@@ -5,15 +5,18 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
+from holdfast.errors import Undecodable
 from holdfast.model.job import (
     Claim,
     ClaimedJob,
     Enqueued,
     Job,
     JobEnding,
+    JobTemplate,
     Lane,
     NewJob,
     Owned,
@@ -40,7 +43,10 @@ def try_enqueue(jobs: Sequence[NewJob]) -> Query[list[Enqueued]]:
 
 
 def _enqueued(rows: Sequence[Row]) -> list[Enqueued]:
-    return [Enqueued(*row) for row in rows]
+    ids, conflicts, replaced = rows[0]
+    if conflicts is None:
+        return [Enqueued(id_) for id_ in ids or ()]
+    return [Enqueued(*one) for one in zip(ids, conflicts, replaced, strict=True)]
 
 
 def _tried(rows: Sequence[Row]) -> list[Enqueued]:
@@ -51,35 +57,19 @@ def _tried(rows: Sequence[Row]) -> list[Enqueued]:
 
 
 def _encode_all(jobs: Sequence[NewJob]) -> str:
-    return "[" + ",".join(map(_encode, jobs)) + "]"
+    """Returns what `enqueue` reads; what follows each other with one template is said once."""
+    parts = []
+    for template, group in groupby(jobs, _template):
+        args = [job.args_json for job in group]
+        if len(args) == 1:
+            parts.append(f'{template.json},"args":{args[0]}}}')
+        else:
+            parts.append(f'{template.json},"many":[{",".join(args)}]}}')
+    return "[" + ",".join(parts) + "]"
 
 
-def _encode(job: NewJob) -> str:
-    parts = [
-        f'{{"name":{_text(job.name)},"queue":{_text(job.queue)},"args":{job.args_json}',
-        f'"max_attempts":{job.max_attempts},"max_crashes":{job.max_crashes}',
-    ]
-    if job.priority:
-        parts.append(f'"priority":{job.priority}')
-    if job.run_in_s is not None:
-        parts.append(f'"run_in":{job.run_in_s!r}')
-    if job.run_at is not None:
-        parts.append(f'"run_at":"{job.run_at.isoformat()}"')
-    if job.deadline_in_s is not None:
-        parts.append(f'"deadline_in":{job.deadline_in_s!r}')
-    if job.tags:
-        parts.append(f'"tags":{to_json(job.tags).decode()}')
-    if job.meta_json is not None:
-        parts.append(f'"meta":{job.meta_json}')
-    if job.code_version is not None:
-        parts.append(f'"code_version":{_text(job.code_version)}')
-    if job.unique_json is not None:
-        parts.append(f'"unique":{job.unique_json}')
-    return ",".join(parts) + "}"
-
-
-def _text(value: str) -> str:
-    return to_json(value).decode()
+def _template(job: NewJob) -> JobTemplate:
+    return job.template
 
 
 def claim(worker_id: int, demands: dict[str, int], lanes: Sequence[Lane]) -> Query[Claim]:
@@ -280,6 +270,11 @@ def decode_journal(text: str | None) -> dict[str, RecordedStep]:
     steps = {}
     for row in from_json(text) if text else []:
         result, print_ = row.pop("result"), row.pop("fingerprint")
+        if row["wake_at"] is not None and row["wake_in_s"] is None:
+            raise Undecodable(
+                f"step {row['key']!r} waits until {row['wake_at']}",
+                "Mend wake_at in its row of the table step, then retry the job.",
+            )
         steps[row["key"]] = RecordedStep(
             **row,
             fingerprint=bytes.fromhex(print_) if print_ is not None else None,

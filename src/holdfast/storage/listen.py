@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
@@ -15,11 +16,14 @@ from psycopg import sql
 
 from holdfast.storage.connect import connect_async, connect_sync
 from holdfast.storage.failures import CONNECTION_ERRORS, translated
+from holdfast.storage.pooler import route_async, route_sync
 from holdfast.storage.query import Query, R, Row, run_sync
 
 log = logging.getLogger("holdfast.listen")
 
 _PROBE_S = 60.0
+_POLL_BLIND_S = 0.5
+_ECHO_S = 2.0
 _MAX_BACKOFF_S = 5.0
 
 
@@ -46,14 +50,21 @@ class Listener:
         self.listening = asyncio.Event()
 
     async def run(self) -> None:
-        """Listens until cancelled; survives every loss of the connection and says so once."""
+        """Listens until cancelled; survives every loss of the connection and says so once.
+
+        Where sessions are shared no notification would ever arrive: then it never listens.
+        """
         failures = 0
         while True:
             try:
                 async with await connect_async(self._dsn) as conn:
-                    await self._subscribe(conn)
-                    failures = 0
-                    await self._receive(conn)
+                    deaf = (await route_async(conn, self._dsn)).is_shared
+                    if not deaf:
+                        await self._subscribe(conn)
+                        failures = 0
+                        await self._receive(conn)
+                if deaf:
+                    await asyncio.Event().wait()
             except CONNECTION_ERRORS as error:
                 self.listening.clear()
                 failures += 1
@@ -92,15 +103,36 @@ def wait_sync(
 ) -> R:
     """Listens, runs `begin`, and returns the first row `look` finds, blocking.
 
-    Looks again after each notification, and after each pause.
+    Looks again after each notification, and after each pause; where no notification would arrive,
+    after half a second at the latest.
     """
     with translated(schema), connect_sync(dsn, "result") as conn:
-        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"{schema}:{kind}")))
+        deaf = route_sync(conn, dsn).is_shared
+        if not deaf:
+            conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"{schema}:{kind}")))
         run_sync(conn, begin, schema)
         for pause in pauses:
             found = run_sync(conn, look, schema)
             if found:
                 return found[0]
+            if deaf:
+                time.sleep(min(pause, _POLL_BLIND_S))
+                continue
             for _ in conn.notifies(timeout=pause, stop_after=1):
                 pass
     raise AssertionError("pauses never end")
+
+
+def echo(dsn: str, schema: str) -> float | None:
+    """Returns the seconds from a NOTIFY to its arrival at another connection; None: it got lost.
+
+    Not for shared sessions: the LISTEN would stay in one of them.
+    """
+    channel = f"{schema}:echo"
+    with connect_sync(dsn, "doctor") as ours, connect_sync(dsn, "doctor") as other:
+        ours.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        sent = time.monotonic()
+        other.execute("SELECT pg_notify(%s, '')", [channel])
+        for _ in ours.notifies(timeout=_ECHO_S, stop_after=1):
+            return time.monotonic() - sent
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
+from typing import NamedTuple
 
 import psycopg
 
@@ -17,6 +18,7 @@ from holdfast.storage.workers import make_partitions
 
 DAYS_AHEAD = 7
 _WAIT_S = 60.0
+_ASK_EVERY_S = 0.1
 
 
 def latest_version() -> int:
@@ -24,9 +26,16 @@ def latest_version() -> int:
     return migrations()[-1][0]
 
 
-def installed_version() -> Query[int]:
+class Installed(NamedTuple):
+    """The newest applied migration, 0 when none is, and the server session that answered."""
+
+    version: int
+    session_pid: int
+
+
+def installed_version() -> Query[Installed]:
     """Reads the newest applied migration; the statement fails when the schema is missing."""
-    return Query("schema/version", lambda rows: int(rows[0][0] or 0))
+    return Query("schema/version", lambda rows: Installed(rows[0][0] or 0, rows[0][1]))
 
 
 def expect_version(version: int, schema: str) -> None:
@@ -55,25 +64,40 @@ def read_version(dsn: str, schema: str) -> int:
 def migrate(dsn: str, schema: str) -> list[int]:
     """Brings the schema to this package's version; returns the versions applied.
 
-    Safe to call from many processes at once and again and again: a session advisory lock admits
-    one at a time, all in one transaction, and what is applied is skipped. The lock is asked for,
-    never waited for inside a statement, so that no snapshot is held meanwhile.
+    Safe to call from many processes at once and again and again: an advisory lock admits one at a
+    time, all in one transaction, and what is applied is skipped. The lock is asked for, never
+    waited for inside a statement or a transaction, so that no snapshot is held meanwhile; it ends
+    with the transaction, also where a pooler would keep the session.
     """
     check_schema(schema)
+    deadline = time.monotonic() + _WAIT_S
     with translated(schema), connect_sync(dsn, "migrate") as conn:
-        _lock(conn, schema)
+        while (applied := _migrated(conn, schema)) is None:
+            if time.monotonic() > deadline:
+                raise DatabaseError(
+                    f"another migration of schema {schema!r} has been running for {_WAIT_S:.0f} s",
+                    "Wait for it, or end its session (application_name 'holdfast migrate').",
+                )
+            time.sleep(_ASK_EVERY_S)
+        run_sync(conn, make_partitions(DAYS_AHEAD), schema)
+        return applied
+
+
+def _migrated(conn: psycopg.Connection[Row], schema: str) -> list[int] | None:
+    """Applies what is missing in one transaction; None while somebody else does."""
+    with conn.transaction():
+        if not _locked(conn, schema):
+            return None
         current = _version(conn, schema)
         if current > latest_version():
             expect_version(current, schema)
+        if current == 0:
+            conn.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
         applied = []
-        with conn.transaction():
-            if current == 0:
-                conn.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
-            for version, name, text in migrations():
-                if version > current:
-                    _apply(conn, schema, version, name, text)
-                    applied.append(version)
-        run_sync(conn, make_partitions(DAYS_AHEAD), schema)
+        for version, name, text in migrations():
+            if version > current:
+                _apply(conn, schema, version, name, text)
+                applied.append(version)
         return applied
 
 
@@ -104,22 +128,14 @@ def _note(schema: str, version: int, name: str, text: str) -> str:
 
 def _version(conn: psycopg.Connection[Row], schema: str) -> int:
     try:
-        return run_sync(conn, installed_version(), schema)
+        with conn.transaction():
+            return run_sync(conn, installed_version(), schema).version
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return 0
 
 
-def _lock(conn: psycopg.Connection[Row], schema: str) -> None:
+def _locked(conn: psycopg.Connection[Row], schema: str) -> bool:
     digest = hashlib.blake2b(f"{schema}/migrate".encode(), digest_size=8).digest()
     key = int.from_bytes(digest, "big") >> 1
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        row = conn.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
-        if row and row[0]:
-            return
-        if time.monotonic() > deadline:
-            raise DatabaseError(
-                f"another migration of schema {schema!r} has been running for {_WAIT_S:.0f} s",
-                "Wait for it, or end its session (application_name 'holdfast migrate').",
-            )
-        time.sleep(0.1)
+    row = conn.execute("SELECT pg_try_advisory_xact_lock(%s)", [key]).fetchone()
+    return row is not None and bool(row[0])

@@ -57,17 +57,23 @@ def _prepare(query: Query[Any], allowed: bool) -> bool | None:  # noqa: FBT001
 
 
 async def run_pipeline(
-    conn: psycopg.AsyncConnection[Row], queries: Sequence[Query[Any]], schema: str
+    conn: psycopg.AsyncConnection[Row],
+    queries: Sequence[Query[Any]],
+    schema: str,
+    *,
+    settings: str | None = None,
 ) -> list[Any]:
     """Runs several queries in one round trip and one transaction: all of them or none.
 
     Needs an autocommit connection: between two syncs of a pipeline the server has one implicit
-    transaction.
+    transaction. `settings` is a statement that sets something for that transaction only.
     """
-    if len(queries) == 1:
+    if len(queries) == 1 and settings is None:
         return [await run_async(conn, queries[0], schema)]
     cursors = []
     async with conn.pipeline():
+        if settings is not None:
+            await conn.execute(settings.encode())
         for query in queries:
             cursor = conn.cursor()
             await cursor.execute(
@@ -78,6 +84,15 @@ async def run_pipeline(
         query.decode(await cursor.fetchall() if cursor.description else [])
         for query, cursor in zip(queries, cursors, strict=True)
     ]
+
+
+def run_set_sync(conn: psycopg.Connection[Any], query: Query[R], schema: str, settings: str) -> R:
+    """Runs one query in one round trip after a statement that sets something for it alone."""
+    with conn.pipeline():
+        conn.execute(settings.encode())
+        cursor = psycopg.Cursor(conn, row_factory=tuple_row)
+        cursor.execute(statement(query.name, schema), query.params, prepare=query.prepare or None)
+    return query.decode(cursor.fetchall() if cursor.description else [])
 
 
 def nothing(rows: Sequence[Row]) -> None:

@@ -53,7 +53,8 @@ claimed AS (
         worker_id = %(worker_id)s::bigint,
         started_at = holdfast.clock(),
         wait_reason = NULL,
-        wait_detail = NULL
+        -- A job that was handed back while it was asked to stop still says why.
+        wait_detail = CASE WHEN j.cancel_requested_at IS NOT NULL THEN j.wait_detail END
     WHERE j.id = ANY (ARRAY(SELECT p.id FROM picked AS p))
     RETURNING
         j.id, j.epoch, j.queue, j.name, j.args::text AS args, j.priority, j.run_at, j.failures,
@@ -66,7 +67,9 @@ claimed AS (
                 'key', s.key, 'seq', s.seq, 'kind', s.kind, 'state', s.state,
                 'attempts', s.attempts, 'codec', s.codec, 'code_version', s.code_version,
                 'fingerprint', encode(s.fingerprint, 'hex'),
-                'wake_in_s', extract(epoch FROM s.wake_at - holdfast.clock())::float8,
+                'wake_in_s', CASE WHEN isfinite(s.wake_at) THEN
+                    extract(epoch FROM s.wake_at - holdfast.clock())::float8
+                END,
                 'wake_at', s.wake_at,
                 'error_type', s.error_type, 'error_message', s.error_message,
                 'result', CASE WHEN s.total <= 4194304 THEN encode(s.result, 'base64') END

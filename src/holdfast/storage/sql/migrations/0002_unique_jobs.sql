@@ -45,12 +45,13 @@ CREATE TYPE holdfast.new_job AS (
     tags text[], meta jsonb, code_version text, "unique" jsonb, place integer, id bigint, key text
 );
 
--- The key of a job that is to be unique: of its name, and of `key`, or of the arguments that `args`
--- lists, or of all of them. Long ones are digests: an index entry has its limits.
+-- The key of a job that is to be unique: its name and `key`, or its name and a digest of the arguments
+-- that `args` lists, or of all. The first slash or question mark ends the name, so those in it are
+-- escaped.
 CREATE FUNCTION holdfast.unique_key_of(name text, args jsonb, rule jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE
 AS $$
-    SELECT name || CASE
+    SELECT replace(replace(replace(name, '~', '~0'), '/', '~1'), '?', '~2') || CASE
         WHEN rule ? 'key' THEN '/' || (rule ->> 'key')
         ELSE '?' || encode(sha256(convert_to(coalesce((
             SELECT jsonb_object_agg(e.key, e.value)
@@ -131,26 +132,35 @@ AS $$
 $$;
 
 -- Takes the keys that are to stay taken for a period; of two with one key the first gets it, and
--- nobody while an earlier job's period lasts. Returns the ids of those that were refused.
+-- nobody, with a period or without, while an earlier job's period lasts. Returns the ids of those
+-- that were refused. For jobs that are in the table already: their keys have one holder by its index.
 CREATE FUNCTION holdfast.refused_periods(new_jobs holdfast.new_job[]) RETURNS SETOF bigint
 LANGUAGE sql
 AS $$
     WITH asked AS (
         SELECT n.key, n.id, (n."unique" ->> 'period')::float8 * interval '1 second' AS period
         FROM unnest(new_jobs) AS n
-        WHERE n."unique" ->> 'period' IS NOT NULL
+        WHERE n.key IS NOT NULL
     ),
     held AS (
         INSERT INTO holdfast.unique_key AS u (key, job_id, until)
         SELECT a.key, a.id, holdfast.clock() + a.period
         FROM asked AS a
+        WHERE a.period IS NOT NULL
         ORDER BY a.key
         ON CONFLICT (key) DO UPDATE
         SET job_id = excluded.job_id, until = excluded.until
         WHERE u.until <= holdfast.clock()
         RETURNING u.job_id
     )
-    SELECT a.id FROM asked AS a WHERE a.id NOT IN (SELECT h.job_id FROM held AS h)
+    SELECT a.id
+    FROM asked AS a
+    WHERE a.period IS NOT NULL AND a.id NOT IN (SELECT h.job_id FROM held AS h)
+    UNION ALL
+    SELECT a.id
+    FROM asked AS a
+    JOIN holdfast.unique_key AS u ON u.key = a.key
+    WHERE a.period IS NULL AND u.until > holdfast.clock()
 $$;
 
 -- Lets a job that has not started yet take over what the rule lists from one that was refused.
@@ -201,13 +211,19 @@ DECLARE
 BEGIN
     open := ARRAY(
         SELECT (
-            r.name, r.queue, r.args, r.priority, r.run_in, r.run_at, r.deadline_in, r.max_attempts,
+            r.name, r.queue, p.args, r.priority, r.run_in, r.run_at, r.deadline_in, r.max_attempts,
             r.max_crashes, r.tags, r.meta, r.code_version, r."unique", p.place, nextval(sequence),
             CASE WHEN jsonb_typeof(r."unique") = 'object'
-                THEN holdfast.unique_key_of(r.name, r.args, r."unique") END
+                THEN holdfast.unique_key_of(r.name, p.args, r."unique") END
         )::holdfast.new_job
-        FROM jsonb_array_elements(batch) WITH ORDINALITY AS p (job, place)
-        CROSS JOIN LATERAL jsonb_populate_record(NULL::holdfast.new_job, p.job) AS r
+        FROM (
+            SELECT e.job, row_number() OVER (ORDER BY e.place, a.number) AS place, a.args
+            FROM jsonb_array_elements(batch) WITH ORDINALITY AS e (job, place)
+            CROSS JOIN LATERAL jsonb_array_elements(
+                coalesce(e.job -> 'many', jsonb_build_array(coalesce(e.job -> 'args', '{}')))
+            ) WITH ORDINALITY AS a (args, number)
+        ) AS p
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::holdfast.new_job, p.job - 'many') AS r
         ORDER BY p.place
     );
     WHILE open <> '{}' LOOP
@@ -263,7 +279,8 @@ DROP FUNCTION holdfast.enqueue(jsonb);
 
 -- Enqueues one job (an object) or many (an array) in one statement; answers come back in order.
 -- Keys: name (required), queue, args, priority, run_in (seconds), run_at, deadline_in (seconds),
--- max_attempts, max_crashes, tags, meta, code_version, unique. An unknown key is an error.
+-- max_attempts, max_crashes, tags, meta, code_version, unique, many. An unknown key is an error.
+-- `many` is a list of arguments instead of `args`: one job for each, otherwise alike.
 -- `unique` is an object: {"key": text} or {"args": [names]} or {} for all arguments; "period": seconds
 -- to keep the key at least; "replace": what a job that has not started takes over instead of being
 -- left as it is (args, run_at, priority). With `conflict` the id is that of the job that was there.
@@ -277,7 +294,7 @@ DECLARE
     batch jsonb := CASE jsonb_typeof(jobs) WHEN 'object' THEN jsonb_build_array(jobs) ELSE jobs END;
     known constant text[] := ARRAY[
         'name', 'queue', 'args', 'priority', 'run_in', 'run_at', 'deadline_in', 'max_attempts',
-        'max_crashes', 'tags', 'meta', 'code_version', 'unique'
+        'max_crashes', 'tags', 'meta', 'code_version', 'unique', 'many'
     ];
     odd text;
 BEGIN
@@ -288,6 +305,12 @@ BEGIN
     IF odd IS NOT NULL THEN
         RAISE EXCEPTION 'enqueue: unknown key %', quote_literal(odd)
             USING ERRCODE = 'HF102', HINT = 'Known keys: ' || array_to_string(known, ', ');
+    END IF;
+    IF EXISTS (
+        SELECT 1 FROM jsonb_array_elements(batch) AS e WHERE e.value ?& ARRAY['args', 'many']
+    ) THEN
+        RAISE EXCEPTION 'enqueue: a job has both args and many'
+            USING ERRCODE = 'HF102', HINT = 'many is a list of args: give one of them.';
     END IF;
     PERFORM holdfast.check_unique(e.value -> 'unique')
     FROM jsonb_array_elements(batch) AS e
@@ -305,7 +328,7 @@ BEGIN
         SELECT
             r.name,
             coalesce(r.queue, 'default'),
-            coalesce(r.args, '{}'),
+            a.args,
             coalesce(r.priority, 0),
             coalesce(r.run_at, holdfast.clock() + coalesce(r.run_in, 0) * interval '1 second'),
             holdfast.clock(),
@@ -320,13 +343,16 @@ BEGIN
             jsonb_to_recordset(batch) AS (
                 name text, queue text, args jsonb, priority smallint, run_in double precision,
                 run_at timestamptz, deadline_in double precision, max_attempts integer,
-                max_crashes integer, tags text[], meta jsonb, code_version text
+                max_crashes integer, tags text[], meta jsonb, code_version text, many jsonb
             )
         ) WITH ORDINALITY AS r (
             name, queue, args, priority, run_in, run_at, deadline_in, max_attempts,
-            max_crashes, tags, meta, code_version, position
+            max_crashes, tags, meta, code_version, many, position
         )
-        ORDER BY r.position
+        CROSS JOIN LATERAL jsonb_array_elements(
+            coalesce(r.many, jsonb_build_array(coalesce(r.args, '{}')))
+        ) WITH ORDINALITY AS a (args, number)
+        ORDER BY r.position, a.number
         RETURNING job.id, job.queue, job.run_at
     ),
     woken AS (
@@ -364,7 +390,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS
         code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
-    IF left(code, 2) IN ('25', '40', '53', '55', '57', '58', 'XX') THEN
+    IF left(code, 2) IN ('40', '53', '55', '57', '58', 'XX') THEN
         RAISE;
     END IF;
     RETURN QUERY SELECT NULL::bigint, NULL::boolean, NULL::boolean, code, message, hint;
