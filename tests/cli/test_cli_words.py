@@ -13,7 +13,16 @@ from holdfast.model.states import State
 
 @pytest.mark.parametrize(
     "module",
-    ["cli.machine", "cli.run", "cli.terminal", "cli.timeline", "app.fit", "app.readable"],
+    [
+        "cli.machine",
+        "cli.run",
+        "cli.terminal",
+        "cli.timeline",
+        "cli.top_frame",
+        "cli.workers",
+        "app.fit",
+        "app.readable",
+    ],
 )
 def test_the_examples_in_docstrings_are_true(module) -> None:
     result = doctest.testmod(importlib.import_module(f"holdfast.{module}"))

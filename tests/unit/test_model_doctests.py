@@ -15,10 +15,12 @@ MODULES = [
     "ids",
     "jsonb",
     "names",
+    "queues",
     "tagged",
     "text",
     "typed",
     "unique",
+    "watching",
 ]
 
 

@@ -11,12 +11,13 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import click
 
+from holdfast.app.client import Client
 from holdfast.cli import machine
 from holdfast.cli.failures import OK, warn
 from holdfast.cli.options import connected, database_options, json_option, name, shown_state
@@ -42,6 +43,9 @@ class Event(NamedTuple):
     job: ChangedJob
 
 
+Write = Callable[[Sequence[Event], int], None]
+
+
 @click.command()
 @click.option(
     "--state", "states", type=shown_state, metavar="STATE", multiple=True,
@@ -61,7 +65,7 @@ def tail(dsn: str | None, schema: str | None, *, as_json: bool, **filters: Any) 
     filters["most"] = _MOST_DOCUMENTS if as_json else _MOST_LINES
     try:
         with connected(dsn, schema) as app:
-            _follow(app.client.changes_sync, filters, _documents if as_json else _lines)
+            _follow(app.client, filters, _documents if as_json else _lines)
     except KeyboardInterrupt:
         return OK
     except (BrokenPipeError, SystemExit):
@@ -71,13 +75,13 @@ def tail(dsn: str | None, schema: str | None, *, as_json: bool, **filters: Any) 
     return OK
 
 
-def _follow(find: Any, filters: dict[str, Any], write: Any) -> None:
+def _follow(client: Client, filters: dict[str, Any], write: Write) -> None:
     cursor, teller = Cursor(), Teller()
     seen_at, is_lost, is_first = time.monotonic(), False, True
     while True:
         asked_at = time.monotonic()
         try:
-            found: Changes = find(cursor, **filters)
+            found = client.changes_sync(cursor, **filters)
         except DatabaseUnavailable as error:
             if is_first or asked_at - seen_at > _PATIENCE_S:
                 raise
