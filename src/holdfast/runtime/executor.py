@@ -140,6 +140,7 @@ async def _run_in_thread(attempt: Attempt, args: list[Any], kwargs: dict[str, An
         return await thread.run()
     finally:
         attempt.threads.discard(thread)
+        bridge.thread = None  # whose context knows the bridge: see `Worker._ended`
 
 
 def _after_return(attempt: Attempt, value: Any) -> Ended:

@@ -334,6 +334,9 @@ class Worker:
     def _ended(self, attempt: Attempt, task: asyncio.Task[Ended | None]) -> None:
         job = attempt.job
         self._tasks.discard(task)
+        # The task's context knows the attempt: left as it is, only the garbage collector would free
+        # the two, and looking through thousands of them took a fifth of a busy process's time.
+        attempt.task = None
         self._lanes.ended(job.queue)
         if self._attempts.get(job.id) is attempt:
             del self._attempts[job.id]
