@@ -116,9 +116,18 @@ class JobFunction(Generic[P, R]):
         return self._new(*args, **kwargs)
 
     def _new(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
-        definition, template = self.definition, self._template
-        args_json = definition.encode(args, kwargs, with_defaults=self._by_arguments)
-        return Request(definition, NewJob(template, args_json))
+        if not args and not kwargs:
+            return self._without_arguments
+        return self._request(args, kwargs)
+
+    @cached_property
+    def _without_arguments(self) -> Request[R]:
+        """What a call without arguments makes: always the same."""
+        return self._request((), {})
+
+    def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request[R]:
+        args_json = self.definition.encode(args, kwargs, with_defaults=self._by_arguments)
+        return Request(self.definition, NewJob(self._template, args_json))
 
     @cached_property
     def _template(self) -> JobTemplate:

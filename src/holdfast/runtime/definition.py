@@ -216,18 +216,9 @@ class Definition:
         `with_defaults` writes down those that were left to their default, too: for jobs that are
         compared by their arguments, a default is the same as its value.
         """
+        given = self._bind(args, kwargs)
         if with_defaults:
-            return self._encode({**self._defaults, **self._bind(args, kwargs)})
-        if not args and not kwargs:
-            return self._nothing
-        return self._encode(self._bind(args, kwargs))
-
-    @cached_property
-    def _nothing(self) -> str:
-        """What a call without arguments is stored as."""
-        return self._encode(self._bind((), {}))
-
-    def _encode(self, given: dict[str, Any]) -> str:
+            given = {**self._defaults, **given}
         try:
             valid = self._adapter.validate_python(given)
             data = self._adapter.dump_json(valid)
