@@ -112,7 +112,7 @@ def test_the_model_knows_every_column(desk: Desk) -> None:
 def test_short_programs_of_all_operations_do_what_the_model_says(
     desk: Desk, sessions: tuple[Session, Session]
 ) -> None:
-    play(desk, sessions, examples=15, steps=30)
+    play(desk, sessions, examples=40, steps=30)
 
 
 @pytest.mark.slow
@@ -120,4 +120,4 @@ def test_short_programs_of_all_operations_do_what_the_model_says(
 def test_long_programs_of_all_operations_do_what_the_model_says(
     desk: Desk, sessions: tuple[Session, Session]
 ) -> None:
-    play(desk, sessions, examples=int(ASKED_FOR or 100), steps=60)
+    play(desk, sessions, examples=int(ASKED_FOR or 200), steps=60)
