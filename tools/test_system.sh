@@ -7,4 +7,4 @@ if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then
     echo "NOT RUN on a second PostgreSQL version: none is installed (package 'postgresql')" >&2
     exit 0
 fi
-HOLDFAST_TEST_POSTGRES=system "$python" -m pytest -n "$jobs" tests/db tests/runtime -m "not slow"
+HOLDFAST_TEST_POSTGRES=system "$python" -m pytest -n "$jobs" tests/db tests/runtime tests/drivers tests/pooler -m "not slow"
