@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -18,22 +18,6 @@ from holdfast.storage.jobs import claim, complete
 JOBS = 200
 BEAT, CLAIM = "lock_missing_since = NULL", "AS due_in_s"
 OWNED = "j.cancel_requested_at IS NOT NULL\nFROM"
-
-
-@pytest.fixture
-def wire(db: Installation) -> Iterator[Wire]:
-    """A relay between this test's application and the server."""
-    wire = Wire(db.dsn)
-    yield wire
-    wire.close()
-
-
-@pytest.fixture
-def wired(wire: Wire, db: Installation) -> Iterator[Holdfast]:
-    """An application whose every connection goes through the relay."""
-    application = Holdfast(wire.dsn, schema=db.schema)
-    yield application
-    application.close_sync()
 
 
 def finished(db: Installation, count: int) -> Callable[[], bool]:

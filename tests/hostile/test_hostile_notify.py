@@ -29,22 +29,6 @@ PAYLOADS = {
 
 
 @pytest.fixture
-def wire(db: Installation) -> Iterator[Wire]:
-    """A relay between this test's application and the server."""
-    wire = Wire(db.dsn)
-    yield wire
-    wire.close()
-
-
-@pytest.fixture
-def wired(wire: Wire, db: Installation) -> Iterator[Holdfast]:
-    """An application whose every connection goes through the relay."""
-    application = Holdfast(wire.dsn, schema=db.schema)
-    yield application
-    application.close_sync()
-
-
-@pytest.fixture
 def stranger(db: Installation) -> Iterator[psycopg.Connection]:
     """A session of a role that may do nothing in the schema."""
     role = sql.Identifier(f"stranger {db.schema}")

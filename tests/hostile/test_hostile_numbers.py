@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from fixtures.hostile import ENTRANCES, enqueue, stored
-from fixtures.looking import counters, instantly
+from fixtures.looking import counters, replayed
 from fixtures.running import running
 from holdfast import (
     BlockingContext,
@@ -100,21 +100,8 @@ async def test_nan_and_infinities_in_results_of_jobs_and_steps_come_back(
     app: Holdfast, name: str
 ) -> None:
     value = {"a": [ODD[name], 1.0]}
-    seen: list[object] = []
-
-    async def make():
-        return value
-
-    @app.job(backoff=instantly)
-    async def work(ctx: Context) -> object:
-        seen.append(await ctx.step(make))
-        if ctx.attempt == 1:
-            raise ValueError("once more, from the journal")
-        return value
-
-    async with running(app):
-        handle = await work.enqueue()
-        assert same(await handle.result(timeout=10), value)
+    result, seen = await replayed(app, value)
+    assert same(result, value)
     assert same(seen, [value, value])
 
 

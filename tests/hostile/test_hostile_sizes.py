@@ -6,7 +6,7 @@ import re
 import pytest
 
 from fixtures.hostile import ENTRANCES, enqueue, last_error, stored
-from fixtures.looking import counters, ended, instantly, outcomes
+from fixtures.looking import counters, ended, instantly, outcomes, replayed
 from fixtures.running import running
 from holdfast import Context, Holdfast, InvalidOption, JobFailed, JobNeedsAttention, TooLarge
 
@@ -18,22 +18,7 @@ EMPTY = ["", b"", [], {}, (), set(), 0, None, [[]], {"": ""}]
 async def test_empty_values_come_back_from_results_of_jobs_and_steps(
     app: Holdfast, value: object
 ) -> None:
-    seen: list[object] = []
-
-    async def make():
-        return value
-
-    @app.job(backoff=instantly)
-    async def work(ctx: Context) -> object:
-        seen.append(await ctx.step(make))
-        if ctx.attempt == 1:
-            raise ValueError("once more, from the journal")
-        return value
-
-    async with running(app):
-        handle = await work.enqueue()
-        assert await handle.result(timeout=10) == value
-    assert seen == [value, value]
+    assert await replayed(app, value) == (value, [value, value])
 
 
 async def test_empty_values_come_back_from_arguments(app: Holdfast) -> None:

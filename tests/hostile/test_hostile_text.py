@@ -1,6 +1,5 @@
 """NUL and lone surrogates wherever a text comes in: an error that names them, or they come back."""
 
-import asyncio
 from typing import Any
 
 import psycopg
@@ -15,7 +14,7 @@ from fixtures.hostile import (
     last_error,
     stored,
 )
-from fixtures.looking import instantly
+from fixtures.looking import instantly, replayed
 from fixtures.running import running
 from holdfast import (
     Context,
@@ -95,23 +94,7 @@ async def test_nul_and_surrogates_in_results_of_jobs_and_steps_come_back(
     app: Holdfast, what: str
 ) -> None:
     value = {UNSTORABLE[what]: [UNSTORABLE[what]]}
-    seen: list[object] = []
-
-    async def make() -> dict:
-        return value
-
-    @app.job(backoff=instantly)
-    async def work(ctx: Context) -> dict:
-        seen.append(await ctx.step(make))
-        if ctx.attempt == 1:
-            raise ValueError("once more, from the journal")
-        return value
-
-    async with running(app):
-        handle = await work.enqueue()
-        assert await handle.result(timeout=10) == value
-        assert await asyncio.to_thread(handle.result_sync, 10) == value
-    assert seen == [value, value]
+    assert await replayed(app, value) == (value, [value, value])
 
 
 # --- Error texts ----------------------------------------------------------------------------------
