@@ -77,6 +77,15 @@ def test_every_option_reaches_the_row(holdfast, tasks, db) -> None:
     assert row[4].isoformat() == "2090-01-31T08:00:00"
 
 
+def test_a_unique_job_that_is_there_already_is_said_and_its_id_printed(holdfast, tasks, db) -> None:
+    first = holdfast("enqueue", tasks, "add", "a=1", "--unique", "once")
+    again = holdfast("enqueue", tasks, "add", "a=2", "--unique", "once")
+    assert (first.out, again.out, again.code) == ("1\n", "1\n", 0)
+    assert "there already" not in first.err
+    assert "a unique job was there already: 1, left as it was" in again.err
+    assert stored(db) == {"a": 1}
+
+
 def test_in_delays_by_a_duration(holdfast, tasks, db) -> None:
     assert holdfast("enqueue", tasks, "add", "a=1", "--in", "5m").code == 0
     assert db.value("SELECT extract(epoch FROM run_at - created_at)::int FROM holdfast.job") == 300

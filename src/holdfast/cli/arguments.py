@@ -11,6 +11,7 @@ import click
 
 from holdfast import Handle, Holdfast
 from holdfast.app.fit import new_from_text, read_json
+from holdfast.cli.failures import warn
 from holdfast.cli.options import duration, moment, name
 from holdfast.errors import InvalidArguments, InvalidOption
 
@@ -43,6 +44,11 @@ _OPTIONS = (
     click.option(
         "--tag", "tags", multiple=True, type=name("--tag"), metavar="NAME", help="May be repeated."
     ),
+    click.option(
+        "--unique",
+        metavar="KEY",
+        help="At most one unfinished job of this function has this key.",
+    ),
 )
 
 
@@ -59,6 +65,7 @@ class JobRequest:
     priority: int | None
     max_attempts: int | None
     tags: Sequence[str]
+    unique: str | None
 
     def enqueue(self, app: Holdfast) -> Handle[Any]:
         """Stores the job; raises when name, arguments or options do not fit its function."""
@@ -69,13 +76,18 @@ class JobRequest:
             "priority": self.priority,
             "max_attempts": self.max_attempts,
             "tags": list(self.tags) or None,
+            "unique": self.unique,
         }
         function = app.job_function(self.job).options(**options)
         values, texts = _object(self.args_json), _texts(self.pairs)
         for twice in texts.keys() & values.keys():
             message = f"argument {twice!r} is given twice, in --args and as {twice}=…"
             raise InvalidArguments(message, "Give it once.")
-        return app.enqueue_many_sync([new_from_text(function, values, texts)])[0]
+        (handle,) = app.enqueue_many_sync([new_from_text(function, values, texts)])
+        if handle.conflict:
+            done = "it took over what its rule lists" if handle.replaced else "left as it was"
+            warn(f"a unique job was there already: {handle.id}, {done}")
+        return handle
 
 
 def job_options(command: F) -> F:
