@@ -18,7 +18,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from fixtures.desk import Desk
 from holdfast.storage.statements import quoted
 from machine.model import ONLY_ARCHIVED, ONLY_LIVE, Execution, Job, Model, Step, TakenKey, Worker
-from machine.rules_removal import RemovalRules
 from machine.rules_stories import StoryRules
 from machine.world import KEYS, LEASE_S, NOT_MODELLED, Session
 
@@ -26,7 +25,7 @@ ASKED_FOR = os.environ.get("HOLDFAST_MACHINE_EXAMPLES")
 # A failing program is shrunk for up to five minutes; a time limit must not take its report away.
 
 
-class Machine(StoryRules, RemovalRules):
+class Machine(StoryRules):
     """Everything that can happen to jobs."""
 
 

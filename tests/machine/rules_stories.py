@@ -16,7 +16,8 @@ from machine.model import Row
 from machine.rules_jobs import DEMANDS, QUEUES
 from machine.rules_journal import KEYS, JournalRules
 from machine.rules_overlap import WRITES, OverlapRules
-from machine.rules_people import PeopleRules
+from machine.rules_people import DAY, PeopleRules
+from machine.rules_removal import RemovalRules
 from machine.rules_unique import SOME, UniqueRules
 from machine.rules_workers import LOCKING, SUPERVISORS
 from machine.world import A_WORKER, HELD, Lease, has_workers, holds_something, some_ids
@@ -25,7 +26,7 @@ DONE = {"state": "done", "result": b"r"}
 CAUGHT = {"state": "failed", "result": None, "codec": None, "error_type": "E"}
 
 
-class StoryRules(OverlapRules, UniqueRules, JournalRules, PeopleRules):
+class StoryRules(OverlapRules, UniqueRules, JournalRules, PeopleRules, RemovalRules):
     """What needs more than one step."""
 
     @initialize(batch=SOME, demands=DEMANDS)
@@ -120,6 +121,20 @@ class StoryRules(OverlapRules, UniqueRules, JournalRules, PeopleRules):
         self.settle(lease=lease, ending=ending, **how)
         self.the_database_is_as_the_model_says()
         self.retry(ids=[lease.job.id])
+
+    @precondition(holds_something)
+    @rule(
+        lease=HELD,
+        ending=st.sampled_from([Ending.COMPLETED, Ending.DISCARDED, Ending.CANCELLED]),
+        days=st.sampled_from([31, 91]),
+    )
+    def end_and_prune(self, lease: Lease, ending: Ending, days: int) -> None:
+        """A job ends, and after a while it goes, if the rule for its state says so."""
+        how = {"delay_s": 0.0, "reason": None, "failed": False, "result": b"r", "spill": True}
+        self.settle(lease=lease, ending=ending, **how)
+        self.the_database_is_as_the_model_says()
+        self.time_passes(seconds=days * DAY)
+        self.prune()
 
     @rule(
         batch=SOME,
