@@ -5,8 +5,7 @@
 
 ALTER TABLE holdfast.job ADD COLUMN unique_key text;
 ALTER TABLE holdfast.job ADD CONSTRAINT job_unique_key_length
-    CHECK (char_length(unique_key) BETWEEN 1 AND 512) NOT VALID;
-ALTER TABLE holdfast.job VALIDATE CONSTRAINT job_unique_key_length;
+    CHECK (char_length(unique_key) BETWEEN 1 AND 512);
 ALTER TABLE holdfast.job_archive ADD COLUMN unique_key text;
 
 -- Holds only jobs that have a key: plain jobs pay nothing for it.
